@@ -1,0 +1,7 @@
+//! ringgate: an io_uring edge gateway. Devices speak Kaa's 1/KP over MQTT, extension services
+//! hear 4/ESP over NATS, and the answers go back.
+//!
+//! `docs/architecture.md` has the bird's-eye view and the map of the rooms.
+
+pub mod codec;
+pub mod config;
