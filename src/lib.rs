@@ -5,3 +5,5 @@
 
 pub mod codec;
 pub mod config;
+pub mod rt;
+pub mod uplink;

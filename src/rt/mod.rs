@@ -1,0 +1,4 @@
+//! The runtime of a shard, and the only room that names monoio.
+
+pub mod stream;
+pub mod task;
