@@ -369,3 +369,147 @@ fn put_value(
         (_, Value::Float(value)) => metric.encode_gauge(value),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BatchSizes, Latency};
+    use super::*;
+    use std::collections::{HashMap, HashSet};
+
+    /// What a strict reader makes of a scrape: the type of each family and every sample.
+    struct Scrape {
+        types: HashMap<String, String>,
+        samples: HashMap<String, f64>,
+    }
+
+    /// Reads OpenMetrics text line by line and panics at what is not allowed.
+    fn parse(text: &str) -> Scrape {
+        let (mut types, mut helps) = (HashMap::new(), HashSet::new());
+        let mut samples = HashMap::new();
+        let body = text.strip_suffix("# EOF\n").expect("ends with the EOF marker");
+        for line in body.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').expect("HELP has a text");
+                assert!(help.ends_with('.'), "{line}");
+                assert!(helps.insert(name.to_owned()), "{name} twice");
+            } else if let Some(metric_type) = line.strip_prefix("# TYPE ") {
+                let (name, metric_type) = metric_type.split_once(' ').expect("TYPE has a type");
+                assert!(helps.contains(name), "{name} has no HELP before");
+                types.insert(name.to_owned(), metric_type.to_owned());
+            } else {
+                let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+                check_series(series, &types);
+                let value = value.parse().expect("a number");
+                assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
+            }
+        }
+        Scrape { types, samples }
+    }
+
+    /// A series must belong to a family that was declared, by the suffix its type asks for, and
+    /// carry allowed labels only.
+    fn check_series(series: &str, types: &HashMap<String, String>) {
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let suffixes = [
+            ("_total", "counter"),
+            ("", "gauge"),
+            ("_info", "info"),
+            ("_sum", "histogram"),
+            ("_count", "histogram"),
+            ("_bucket", "histogram"),
+        ];
+        assert!(
+            suffixes.iter().any(|(suffix, metric_type)| {
+                let family = name.strip_suffix(suffix).unwrap_or_default();
+                types.get(family).is_some_and(|declared| declared == metric_type)
+            }),
+            "{series} belongs to no family"
+        );
+        let labels = labels.strip_suffix('}').expect("labels are closed");
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (key, value) = label.split_once('=').expect("a label has a value");
+            let allowed = ["shard", "qos", "reason", "status", "le", "version"];
+            assert!(allowed.contains(&key), "{label}");
+            assert!(value.len() >= 3 && value.starts_with('"') && value.ends_with('"'), "{label}");
+        }
+    }
+
+    fn metrics(shards: usize) -> (Vec<Arc<ShardCounters>>, Arc<ControlCounters>, Metrics) {
+        let shards: Vec<_> = (0..shards).map(|_| Arc::new(ShardCounters::new())).collect();
+        let control = Arc::new(ControlCounters::default());
+        let metrics = Metrics::new(shards.clone(), control.clone());
+        (shards, control, metrics)
+    }
+
+    #[test]
+    fn every_line_is_valid_and_every_family_is_described() {
+        let (_, _, metrics) = metrics(3);
+        let scrape = parse(&metrics.render());
+        for name in COUNTERS.iter().map(|plain| plain.0) {
+            assert_eq!(scrape.types[name], "counter");
+            assert_eq!(scrape.samples[&format!("{name}_total{{shard=\"2\"}}")], 0.0);
+        }
+        for name in ["ringgate_uplink_confirm_seconds", "ringgate_uplink_batch_size_messages"] {
+            assert_eq!(scrape.types[name], "histogram");
+        }
+        assert!(scrape.samples["process_resident_memory_bytes"] > 0.0);
+        assert!(scrape.samples.contains_key("process_cpu_seconds_total"));
+        assert_eq!(scrape.types["ringgate_build"], "info");
+    }
+
+    #[test]
+    fn shows_what_the_shards_and_the_control_thread_count() {
+        let (shards, control, metrics) = metrics(2);
+        shards[1].messages_in[1].add(7);
+        shards[1].closed(CloseReason::KeepAliveTimeout);
+        shards[0].dropped(DropReason::UplinkFull);
+        shards[0].answered(503);
+        shards[0].connections_open.set(4);
+        shards[0].loop_busy_ns.add(1_500_000_000);
+        shards[0].loop_utilisation_ppm.set(250_000);
+        control.push_dropped(PushDrop::NotHeld);
+        let samples = parse(&metrics.render()).samples;
+        for (series, value) in [
+            (r#"ringgate_messages_received_total{shard="1",qos="1"}"#, 7.0),
+            (r#"ringgate_messages_received_total{shard="0",qos="1"}"#, 0.0),
+            (r#"ringgate_connections_closed_total{shard="1",reason="keep_alive_timeout"}"#, 1.0),
+            (r#"ringgate_messages_dropped_total{shard="0",reason="uplink_full"}"#, 1.0),
+            (r#"ringgate_answers_error_total{shard="0",status="503"}"#, 1.0),
+            (r#"ringgate_connections_open{shard="0"}"#, 4.0),
+            (r#"ringgate_loop_busy_seconds_total{shard="0"}"#, 1.5),
+            (r#"ringgate_loop_utilisation_ratio{shard="0"}"#, 0.25),
+            (r#"ringgate_pushes_dropped_total{reason="not_held"}"#, 1.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}");
+        }
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_in_base_units() {
+        let (shards, _, metrics) = metrics(1);
+        let mut latency = Latency::new();
+        latency.record_us(900, 3);
+        latency.record_us(2_000_000, 1);
+        assert!(latency.hand_over(&shards[0].confirm_latency));
+        let mut sizes = BatchSizes::new();
+        sizes.record(10);
+        assert!(sizes.hand_over(&shards[0].batch_sizes));
+
+        let samples = parse(&metrics.render()).samples;
+        let bucket = |le: &str| {
+            samples[&format!("ringgate_uplink_confirm_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")]
+        };
+        assert_eq!(bucket("0.0005"), 0.0);
+        assert_eq!(bucket("0.001"), 3.0);
+        assert_eq!(bucket("1.0"), 3.0);
+        assert_eq!(bucket("2.5"), 4.0);
+        assert_eq!(bucket("+Inf"), 4.0);
+        assert_eq!(samples[r#"ringgate_uplink_confirm_seconds_count{shard="0"}"#], 4.0);
+        let sum = samples[r#"ringgate_uplink_confirm_seconds_sum{shard="0"}"#];
+        assert!((sum - 2.0027).abs() < 1e-9, "{sum}");
+        assert_eq!(
+            samples[r#"ringgate_uplink_batch_size_messages_bucket{le="16.0",shard="0"}"#],
+            1.0
+        );
+    }
+}
