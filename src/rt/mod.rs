@@ -1,0 +1,3 @@
+//! The runtime of a shard, and the only room with `unsafe`.
+
+pub mod eventfd;
