@@ -5,3 +5,6 @@
 
 pub mod codec;
 pub mod config;
+pub mod rt;
+pub mod shard;
+pub mod telemetry;

@@ -8,10 +8,12 @@
 //! and the measurement.
 
 pub mod buffers;
+pub mod eventfd;
 pub mod listener;
 pub mod preflight;
 pub mod ready;
 pub mod ring;
 pub mod runtime;
+pub mod socket;
 pub mod stream;
 pub mod task;
