@@ -3,8 +3,11 @@
 //!
 //! `docs/architecture.md` has the bird's-eye view and the map of the rooms.
 
+pub mod auth;
 pub mod codec;
 pub mod config;
 pub mod rt;
+pub mod session;
 pub mod shard;
 pub mod telemetry;
+pub mod uplink;

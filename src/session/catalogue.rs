@@ -139,6 +139,11 @@ impl Catalogue {
         self.extension_ids.get(name).map(|id| self.extension(*id))
     }
 
+    /// The id of the instance of that name.
+    pub fn id_of(&self, name: &str) -> Option<ExtensionId> {
+        self.extension_ids.get(name).copied()
+    }
+
     /// Follows a topic.
     ///
     /// # Errors

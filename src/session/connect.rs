@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::saved::Saved;
 use super::{Policy, Session, State, Step};
 use crate::codec::mqtt::{
-    self, ConnAck, ConnAckProperties, Connect, ConnectError, Frame, Malformed, PacketType,
-    ReasonCode, Version,
+    self, ConnAck, ConnAckProperties, Connect, ConnectError, Malformed, ReasonCode, Version,
 };
 use crate::telemetry::{CloseReason, ConnectRefusal};
 
@@ -87,13 +86,6 @@ impl Session {
         policy: &Policy,
         out: &mut Vec<u8>,
     ) -> Step<'a> {
-        let is_connect = matches!(
-            mqtt::frame(packet, u32::MAX),
-            Ok(Frame::Complete { header, .. }) if header.packet_type() == PacketType::Connect
-        );
-        if !is_connect {
-            return Step::Close(CloseReason::ProtocolError);
-        }
         match mqtt::decode_connect(packet) {
             Ok(connect) => self.connect(&connect, policy, out),
             Err(error) => Step::Close(self.bad_connect(error, out)),
@@ -102,11 +94,12 @@ impl Session {
 
     fn bad_connect(&mut self, error: ConnectError, out: &mut Vec<u8>) -> CloseReason {
         match error {
-            ConnectError::ProtocolLevel { level } => {
+            ConnectError::ProtocolLevel(level) => {
                 self.refuse_version(level, out);
                 CloseReason::UnsupportedVersion
             }
             ConnectError::ProtocolName => CloseReason::WrongProtocolName,
+            ConnectError::NotConnect(_) => CloseReason::ProtocolError,
             ConnectError::Malformed { version, rule } => {
                 self.refuse_malformed(version, rule, out);
                 CloseReason::MalformedPacket
@@ -121,8 +114,8 @@ impl Session {
     }
 
     /// Only v5 has a code for it.
-    fn refuse_malformed(&mut self, version: Version, rule: Malformed, out: &mut Vec<u8>) {
-        if version.is_v5() {
+    fn refuse_malformed(&mut self, version: Option<Version>, rule: Malformed, out: &mut Vec<u8>) {
+        if let Some(version) = version.filter(|version| version.is_v5()) {
             connack(version, false, rule.reason_code(), ConnAckProperties::default(), out);
         }
     }
@@ -170,10 +163,10 @@ impl Session {
             false => u32::MAX,
         };
         self.expiry_s = asked_s.min(policy.session_expiry_s_max);
-        self.client_receive_maximum = properties.receive_maximum.map_or(u16::MAX, |max| max.get());
+        self.client_receive_maximum = properties.receive_max.map_or(u16::MAX, |max| max.get());
         self.client_packet_bytes_max =
-            properties.maximum_packet_size.map_or(u32::MAX, |bytes| bytes.get());
-        self.client_alias_maximum = properties.topic_alias_maximum.unwrap_or(0);
+            properties.packet_bytes_max.map_or(u32::MAX, |bytes| bytes.get());
+        self.client_alias_maximum = properties.topic_alias_max.unwrap_or(0);
         Ok(Hello {
             client_id,
             clean_start: connect.clean_start,
@@ -182,8 +175,7 @@ impl Session {
     }
 
     /// Lets the client in: appends CONNACK and, for a resumed session, what was not finished.
-    /// `assigned` is the name a nameless v5 client has been given; `keep_alive_asked_s` and
-    /// `expiry_asked_s` decide whether the client must be told that it got less.
+    /// `is_assigned`: the client id is one that a nameless v5 client has been given.
     pub fn accept(
         &mut self,
         client_id: Option<Arc<str>>,
@@ -217,11 +209,11 @@ impl Session {
     fn capabilities<'a>(&self, assigned: Option<&'a str>, policy: &Policy) -> ConnAckProperties<'a> {
         ConnAckProperties {
             session_expiry_interval_s: Some(self.expiry_s),
-            receive_maximum: std::num::NonZeroU16::new(policy.receive_maximum),
+            receive_max: std::num::NonZeroU16::new(policy.receive_maximum),
             retain_available: Some(false),
-            maximum_packet_size: std::num::NonZeroU32::new(policy.packet_bytes_max),
+            packet_bytes_max: std::num::NonZeroU32::new(policy.packet_bytes_max),
             assigned_client_id: assigned,
-            topic_alias_maximum: Some(policy.topic_alias_maximum),
+            topic_alias_max: Some(policy.topic_alias_maximum),
             subscription_ids_available: Some(false),
             shared_subscription_available: Some(false),
             server_keep_alive_s: (policy.keep_alive_s_max > 0).then_some(self.keep_alive_s),

@@ -127,12 +127,12 @@ fn encode(
         dup,
         qos,
         retain: false,
-        topic: if matches!(alias, Some((_, true))) { "" } else { topic },
         packet_id,
         topic_alias: alias.and_then(|(alias, _)| std::num::NonZeroU16::new(alias)),
     };
+    let topic = if matches!(alias, Some((_, true))) { "" } else { topic };
     // Topics are bounded by 1/KP to what MQTT can carry, payloads by NATS' max_payload, far below
     // MQTT's limit of 256 MB.
-    let encoded = mqtt::encode_publish(&head, payload, version, out);
+    let encoded = mqtt::encode_publish(&head, &[topic], payload, version, out);
     debug_assert!(encoded.is_ok());
 }

@@ -76,7 +76,7 @@ impl Inbound {
             .qos2
             .iter()
             .position(|(known, receipt)| *known == id && *receipt == Receipt::Unconfirmed)?;
-        if v5 && reason as u8 >= 0x80 {
+        if v5 && reason.is_error() {
             self.qos2.remove(at);
         } else {
             self.qos2[at].1 = Receipt::Received;

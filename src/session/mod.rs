@@ -18,7 +18,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use connect::{Hello, Refused};
+pub use connect::{ClientId, Hello, Refused};
 pub use deliver::Delivery;
 pub use policy::Policy;
 
@@ -292,7 +292,7 @@ impl Session {
     }
 
     fn pubrec(&mut self, id: PacketId, reason: ReasonCode, out: &mut Vec<u8>) {
-        let refused = reason as u8 >= 0x80;
+        let refused = reason.is_error();
         let known = self.outbound.as_mut().is_some_and(|o| o.received(id, refused));
         if known {
             self.acknowledge(AckKind::PubRel, id, ReasonCode::Success, out);
@@ -323,14 +323,16 @@ impl Session {
             if v5 && mqtt::shared_filter(subscription.filter).is_some() {
                 return ReasonCode::SharedSubscriptionsNotSupported;
             }
-            let qos = subscription.options.qos;
+            let qos = subscription.options.qos_max;
             match (held.insert(subscription.filter, qos, policy.subscriptions_max), v5) {
-                (true, _) => ReasonCode::granted(qos),
+                (true, _) => granted(qos),
                 (false, true) => ReasonCode::QuotaExceeded,
                 (false, false) => ReasonCode::UnspecifiedError,
             }
         });
-        mqtt::encode_suback(subscribe.packet_id, codes, self.version, out);
+        // As many codes as filters, which fitted in a packet.
+        let encoded = mqtt::encode_suback(subscribe.packet_id, codes, self.version, out);
+        debug_assert!(encoded.is_ok());
         Step::Done
     }
 
@@ -342,7 +344,9 @@ impl Session {
                 false => ReasonCode::NoSubscriptionExisted,
             }
         });
-        mqtt::encode_unsuback(unsubscribe.packet_id, codes, self.version, out);
+        // As many codes as filters, which fitted in a packet.
+        let encoded = mqtt::encode_unsuback(unsubscribe.packet_id, codes, self.version, out);
+        debug_assert!(encoded.is_ok());
     }
 
     fn disconnect<'a>(
@@ -351,7 +355,7 @@ impl Session {
         policy: &Policy,
         out: &mut Vec<u8>,
     ) -> Step<'a> {
-        if let Some(expiry_s) = disconnect.properties.session_expiry_interval {
+        if let Some(expiry_s) = disconnect.properties.session_expiry_interval_s {
             if self.expiry_s == 0 && expiry_s != 0 {
                 // MQTT 5.0 §3.14.2.2.2.
                 return self.fail(ReasonCode::ProtocolError, CloseReason::ProtocolError, out);
@@ -392,6 +396,11 @@ impl Session {
         }
         self.confirmed(id, qos, out);
         false
+    }
+
+    /// The acknowledgement of the message will carry `reason` (v5).
+    pub fn refuse(&mut self, id: PacketId, reason: ReasonCode) {
+        self.inbound.refuse(id, reason);
     }
 
     /// Whether the client has as many exchanges open as it may: a v3 client, which cannot be told,
@@ -445,5 +454,14 @@ impl Session {
             outbound: self.outbound.map(|o| *o).unwrap_or_default(),
             inbound: self.inbound.into_saved(),
         }
+    }
+}
+
+/// The SUBACK code of a granted QoS.
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::hash::BuildHasher;
 
-use crate::codec::avro::esp::ClientDataTemplate;
+use crate::codec::avro::ClientDataTemplate;
 use crate::session::catalogue::ExtensionId;
 
 /// Resolved topics kept per session. A gateway that speaks for more endpoints than this pays the
@@ -111,7 +111,7 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::avro::esp::ConfigName;
+    use crate::codec::avro::ConfigName;
 
     fn resolved(base: &str) -> ResolvedTopic {
         let template = ClientDataTemplate::new("v", None, base, ConfigName::Omit);

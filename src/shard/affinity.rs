@@ -81,7 +81,7 @@ pub fn is_publishable(subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::avro::esp::{ClientDataTemplate, ConfigName};
+    use crate::codec::avro::{ClientDataTemplate, ConfigName};
     use crate::session::topics::ResolvedTopic;
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::affinity::Affinities;
 use super::correlation::ConnectionKey;
+use crate::rt::socket;
 use crate::session::Session;
 use crate::session::topics::EndpointKey;
 use crate::telemetry::CloseReason;
@@ -23,6 +24,8 @@ pub enum Hold {
     Window,
     /// The client does not read what it is sent.
     Output,
+    /// The shard is about to end.
+    Draining,
 }
 
 /// How far the end of a connection has come.
@@ -126,13 +129,34 @@ impl Connection {
         self.out.len() + self.sending_bytes
     }
 
-    /// Whether bytes of the client are wanted. While lingering they are, to be thrown away.
-    pub fn wants_bytes(&self) -> bool {
-        match self.life {
+    /// Whether the ring should be told to receive. While lingering it should, to throw away what
+    /// comes and to see the peer's end.
+    pub fn wants_receive(&self) -> bool {
+        let is_wanted = match self.life {
             Life::Open => self.hold == Hold::None,
             Life::Closing | Life::Shut => false,
             Life::Lingering => true,
-        }
+        };
+        is_wanted && !self.receiving && !self.peer_closed
+    }
+
+    /// Whether the ring should be told to receive no more, so that TCP pushes back.
+    pub fn wants_cancel(&self) -> bool {
+        let is_held = self.life == Life::Open && self.hold != Hold::None;
+        is_held && self.receiving && !self.cancelling
+    }
+
+    /// Whether the next send may start: one at a time keeps them in order.
+    pub fn can_send(&self) -> bool {
+        !self.out.is_empty()
+            && self.sending_bytes == 0
+            && matches!(self.life, Life::Open | Life::Closing)
+    }
+
+    /// Ends it in both directions.
+    pub fn shut(&mut self) {
+        socket::shutdown_both(&self.socket);
+        self.life = Life::Shut;
     }
 
     /// Whether the ring has nothing under way for it any more.

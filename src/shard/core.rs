@@ -67,6 +67,8 @@ pub struct Core {
     pub(super) ledger: Rc<RefCell<Ledger>>,
     /// Whether the link to NATS is up.
     pub(super) link_is_up: bool,
+    /// Whether it ever was.
+    pub(super) link_was_up: bool,
     /// What the server takes in one message; unlimited while no server has been seen.
     pub(super) payload_bytes_max: usize,
     pub(super) counters: Arc<ShardCounters>,
@@ -249,10 +251,21 @@ impl Core {
             if self.ledger.borrow().is_full() {
                 return;
             }
-            let Some(key) = self.waiting.pop_front() else { return };
-            if self.find(key).is_some_and(|connection| connection.hold == Hold::Uplink) {
-                self.resume(key.index);
-            }
+            self.resume_first_waiting();
+        }
+    }
+
+    fn resume_all_waiting(&mut self) {
+        for _ in 0..self.waiting.len() {
+            self.resume_first_waiting();
+        }
+    }
+
+    fn resume_first_waiting(&mut self) {
+        if let Some(key) = self.waiting.pop_front()
+            && self.find(key).is_some_and(|connection| connection.hold == Hold::Uplink)
+        {
+            self.resume(key.index);
         }
     }
 
@@ -357,6 +370,24 @@ impl Core {
     pub(super) fn check_at(&mut self, index: u32, deadline_ms: u64) {
         let key = self.connections[index as usize].key(index);
         self.connections[index as usize].check_ms = self.wheel.insert(key, deadline_ms);
+    }
+
+    /// NATS has accepted the link, or has changed how large a message may be.
+    pub fn link_up(&mut self, payload_bytes_max: usize) {
+        if !self.link_is_up && self.link_was_up {
+            self.counters.link_reconnects.add(1);
+        }
+        self.link_is_up = true;
+        self.link_was_up = true;
+        self.payload_bytes_max = payload_bytes_max;
+    }
+
+    /// The link is down. With `when-unavailable: refuse`, who waited for room is refused now.
+    pub fn link_down(&mut self) {
+        self.link_is_up = false;
+        if self.refuses_publications() {
+            self.resume_all_waiting();
+        }
     }
 
     /// The QoS of a number in 0..=2.

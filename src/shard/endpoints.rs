@@ -95,6 +95,17 @@ impl Endpoints {
         self.by_id.get(id).map(|key| &self.slots[key.index as usize])
     }
 
+    /// The endpoint of a key, unless its route has gone.
+    pub fn get(&self, key: EndpointKey) -> Option<&Endpoint> {
+        let endpoint = self.slots.get(key.index as usize)?;
+        (endpoint.generation == key.generation).then_some(endpoint)
+    }
+
+    /// The id of the endpoint of a key.
+    pub fn id(&self, key: EndpointKey) -> Option<&str> {
+        self.get(key).map(|endpoint| &*endpoint.id)
+    }
+
     /// The endpoint of that id, with its key.
     pub fn find_key(&self, id: &str) -> Option<EndpointKey> {
         self.by_id.get(id).copied()

@@ -5,6 +5,9 @@
 //! Neither side ever waits for the other.
 
 use crate::rt::eventfd::EventFd;
+use super::correlation::ConnectionKey;
+use super::registry::Place;
+use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
@@ -42,6 +45,25 @@ pub enum Mail {
     RouteMoved {
         /// Id of the endpoint.
         endpoint: Box<str>,
+    },
+    /// A client id of this shard has connected on another one: its connection here must end
+    /// (MQTT-3.1.4-3).
+    Takeover {
+        /// The connection that has owned it until now.
+        connection: ConnectionKey,
+        /// The client id.
+        client_id: Arc<str>,
+        /// Who wants the session; `None` when nobody does.
+        heir: Option<Place>,
+    },
+    /// The answer to [`Mail::Takeover`] with an heir.
+    SessionMoved {
+        /// The connection that waits for it.
+        to: ConnectionKey,
+        /// The client id.
+        client_id: Arc<str>,
+        /// The session, if it outlived its connection.
+        saved: Option<Box<Saved>>,
     },
     /// Stop gracefully: accept no more, say goodbye, flush and confirm, then [`Report::Drained`].
     Drain,

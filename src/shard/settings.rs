@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::auth::Provider;
-use crate::codec::avro::esp::ConfigName;
+use crate::codec::avro::ConfigName;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
 

@@ -24,11 +24,12 @@ impl Wheel {
     }
 
     /// Lets `connection` be looked at no earlier than `deadline_ms`, or after one turn of the wheel
-    /// if that is sooner.
-    pub fn insert(&mut self, connection: ConnectionKey, deadline_ms: u64) {
+    /// if that is sooner. Returns when that will be.
+    pub fn insert(&mut self, connection: ConnectionKey, deadline_ms: u64) -> u64 {
         let tick = deadline_ms.div_ceil(TICK_MS);
         let tick = tick.clamp(self.next_tick, self.next_tick + SLOTS as u64 - 1);
         self.slots[tick as usize % SLOTS].push(connection);
+        tick * TICK_MS
     }
 
     /// Takes out every connection whose slot has come by `now_ms`, into `due`.
