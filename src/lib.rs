@@ -3,8 +3,10 @@
 //!
 //! `docs/architecture.md` has the bird's-eye view and the map of the rooms.
 
+pub mod admin;
 pub mod codec;
 pub mod config;
+pub mod control;
 pub mod rt;
 pub mod shard;
 pub mod telemetry;
