@@ -3,9 +3,11 @@
 //!
 //! `docs/architecture.md` has the bird's-eye view and the map of the rooms.
 
+pub mod admin;
 pub mod auth;
 pub mod codec;
 pub mod config;
+pub mod control;
 pub mod rt;
 pub mod session;
 pub mod shard;

@@ -14,6 +14,8 @@ pub struct ControlCounters {
     pub pushes_dropped: [Counter; PushDrop::COUNT],
     /// Endpoints the directory knows.
     pub directory_endpoints: Gauge,
+    /// Reports of endpoints that the directory had no room for.
+    pub directory_full: Counter,
     /// Times an endpoint moved from one shard to another.
     pub routes_moved: Counter,
     /// `RouteMoved` mails that found the old shard's mailbox full.

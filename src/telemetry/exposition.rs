@@ -266,6 +266,11 @@ impl Out<'_, '_> {
             ),
             ("ringgate_pushes_posted", "Pushes given to a shard.", &control.pushes_posted),
             (
+                "ringgate_directory_full",
+                "Reports of endpoints that the directory had no room for.",
+                &control.directory_full,
+            ),
+            (
                 "ringgate_routes_moved",
                 "Times an endpoint moved to another shard.",
                 &control.routes_moved,

@@ -180,6 +180,8 @@ labels! {
         Malformed => "malformed",
         /// The shard's mailbox is full.
         MailboxFull => "mailbox_full",
+        /// The control thread did not keep up, and its NATS client dropped the message.
+        ControlBusy => "control_busy",
     }
 }
 

@@ -62,7 +62,8 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     let directives = if level.eq_ignore_ascii_case("off") {
         "off".to_owned()
     } else if level.parse::<tracing::Level>().is_ok() {
-        format!("warn,ringgate={level}")
+        // What async-nats has to say comes as events, which the control thread logs itself.
+        format!("warn,async_nats=off,ringgate={level}")
     } else {
         level.to_owned()
     };
