@@ -5,3 +5,4 @@
 
 pub mod codec;
 pub mod config;
+pub mod server;
