@@ -13,3 +13,4 @@ pub mod session;
 pub mod shard;
 pub mod telemetry;
 pub mod uplink;
+pub mod server;
