@@ -326,12 +326,9 @@ fn accepted(listener: u32, result: i32, armed: bool) -> Completion {
 
 fn received(key: u32, result: i32, flags: u32, more: bool) -> Completion {
     match (result, cqueue::buffer_select(flags)) {
-        (n, Some(buffer)) if n > 0 => Completion::Received {
-            key,
-            buffer: BufferId(buffer),
-            len: n as u32,
-            armed: more,
-        },
+        (n, Some(buffer)) if n > 0 => {
+            Completion::Received { key, buffer: BufferId(buffer), len: n as u32, armed: more }
+        }
         (0, _) => Completion::ReceiveStopped { key, why: Stopped::Closed },
         (e, _) => Completion::ReceiveStopped {
             key,

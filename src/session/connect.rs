@@ -154,7 +154,9 @@ impl Session {
             (id, _) => ClientId::Named(id.into()),
         };
         self.keep_alive_s = match policy.keep_alive_s_max {
-            max if max > 0 && v5 && (connect.keep_alive_s == 0 || connect.keep_alive_s > max) => max,
+            max if max > 0 && v5 && (connect.keep_alive_s == 0 || connect.keep_alive_s > max) => {
+                max
+            }
             _ => connect.keep_alive_s,
         };
         let asked_s = match v5 {
@@ -167,11 +169,7 @@ impl Session {
         self.client_packet_bytes_max =
             properties.packet_bytes_max.map_or(u32::MAX, |bytes| bytes.get());
         self.client_alias_maximum = properties.topic_alias_max.unwrap_or(0);
-        Ok(Hello {
-            client_id,
-            clean_start: connect.clean_start,
-            has_will: connect.will.is_some(),
-        })
+        Ok(Hello { client_id, clean_start: connect.clean_start, has_will: connect.will.is_some() })
     }
 
     /// Lets the client in: appends CONNACK and, for a resumed session, what was not finished.
@@ -206,7 +204,11 @@ impl Session {
     }
 
     /// What ringgate can and cannot do, told truthfully (MQTT 5.0 §3.2.2.3).
-    fn capabilities<'a>(&self, assigned: Option<&'a str>, policy: &Policy) -> ConnAckProperties<'a> {
+    fn capabilities<'a>(
+        &self,
+        assigned: Option<&'a str>,
+        policy: &Policy,
+    ) -> ConnAckProperties<'a> {
         ConnAckProperties {
             session_expiry_interval_s: Some(self.expiry_s),
             receive_max: std::num::NonZeroU16::new(policy.receive_maximum),

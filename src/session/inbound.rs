@@ -97,9 +97,11 @@ impl Inbound {
 
     /// PUBREL: the exchange is over. Returns whether it was one.
     pub fn released(&mut self, id: PacketId) -> bool {
-        match self.qos2.iter().position(|(known, receipt)| {
-            *known == id && *receipt == Receipt::Received
-        }) {
+        match self
+            .qos2
+            .iter()
+            .position(|(known, receipt)| *known == id && *receipt == Receipt::Received)
+        {
             Some(at) => {
                 self.qos2.remove(at);
                 true
@@ -143,10 +145,7 @@ mod tests {
         let mut inbound = Inbound::default();
         assert_eq!(inbound.arrived(id(1), QoS::ExactlyOnce), Arrival::New);
         assert_eq!(inbound.arrived(id(1), QoS::ExactlyOnce), Arrival::Repeated);
-        assert_eq!(
-            inbound.confirmed(id(1), QoS::ExactlyOnce, true),
-            Some(ReasonCode::Success)
-        );
+        assert_eq!(inbound.confirmed(id(1), QoS::ExactlyOnce, true), Some(ReasonCode::Success));
         assert_eq!(inbound.arrived(id(1), QoS::ExactlyOnce), Arrival::AcknowledgeAgain);
         assert!(inbound.released(id(1)));
         assert!(!inbound.released(id(1)));

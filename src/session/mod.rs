@@ -139,12 +139,7 @@ impl Default for Session {
 impl Session {
     /// Takes one whole packet. Replies are appended to `out`.
     #[inline]
-    pub fn packet<'a>(
-        &mut self,
-        packet: &'a [u8],
-        policy: &Policy,
-        out: &mut Vec<u8>,
-    ) -> Step<'a> {
+    pub fn packet<'a>(&mut self, packet: &'a [u8], policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {
         match self.state {
             State::Live => match mqtt::decode(packet, self.version) {
                 Ok(Packet::Publish(publish)) => self.publish(publish, policy, out),

@@ -74,7 +74,8 @@ pub fn is_publishable(subject: &str) -> bool {
     !subject.is_empty()
         && subject.len() <= SUBJECT_BYTES_MAX
         && subject.split('.').all(|token| {
-            !token.is_empty() && token.bytes().all(|b| b > b' ' && b != 0x7F && b != b'*' && b != b'>')
+            !token.is_empty()
+                && token.bytes().all(|b| b > b' ' && b != 0x7F && b != b'*' && b != b'>')
         })
 }
 

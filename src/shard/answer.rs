@@ -113,8 +113,7 @@ impl Core {
         topic.append_to(&mut self.topic_text);
         self.payload_text.clear();
         if outcome == kp1::Outcome::Error {
-            let phrase =
-                data.reason_phrase.unwrap_or_else(|| kp1::reason_phrase(data.status_code));
+            let phrase = data.reason_phrase.unwrap_or_else(|| kp1::reason_phrase(data.status_code));
             kp1::error_payload(&mut self.payload_text, data.status_code, phrase);
         }
         Ok(())
@@ -138,14 +137,7 @@ impl Core {
 
     /// Sends a message to a client. A slow one loses a QoS 0 message; one of QoS 1 or 2 must not be
     /// lost, so the connection ends.
-    pub(super) fn send(
-        &mut self,
-        index: u32,
-        topic: &str,
-        payload: &[u8],
-        qos: QoS,
-        recurs: bool,
-    ) {
+    pub(super) fn send(&mut self, index: u32, topic: &str, payload: &[u8], qos: QoS, recurs: bool) {
         let connection = &mut self.connections[index as usize];
         if connection.out.capacity() == 0 {
             connection.out = self.pool.take();

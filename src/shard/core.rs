@@ -174,7 +174,9 @@ impl Core {
             let connection = &mut self.connections[index as usize];
             let frame = mqtt::frame(rest, self.settings.policy.packet_bytes_max);
             let (packet_type, packet_bytes) = match frame {
-                Ok(Frame::Complete { header, packet_bytes }) => (header.packet_type(), packet_bytes),
+                Ok(Frame::Complete { header, packet_bytes }) => {
+                    (header.packet_type(), packet_bytes)
+                }
                 Ok(Frame::NeedMore(_)) => break,
                 Err(error) => {
                     let reason = connection.session.bad_frame(error, &mut connection.out);
@@ -343,8 +345,7 @@ impl Core {
         }
         let Some(client_id) = session.client_id().cloned() else { return };
         let expires_ms = self.now.ms + u64::from(session.expiry_s()) * 1000;
-        let saved =
-            (session.expiry_s() > 0).then(|| (Box::new(session.into_saved()), expires_ms));
+        let saved = (session.expiry_s() > 0).then(|| (Box::new(session.into_saved()), expires_ms));
         if !self.registry.release(&client_id, place, saved) {
             self.counters.dropped(crate::telemetry::DropReason::NotResumed);
         }

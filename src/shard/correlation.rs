@@ -73,11 +73,14 @@ impl Correlations {
         if digits.len() != DIGITS {
             return None;
         }
-        let bits = digits.iter().try_fold(0u128, |bits, &digit| {
-            Some(bits << 6 | u128::from(value_of(digit)?))
-        })?;
+        let bits = digits
+            .iter()
+            .try_fold(0u128, |bits, &digit| Some(bits << 6 | u128::from(value_of(digit)?)))?;
         Some(Correlation {
-            connection: ConnectionKey { index: (bits >> 66) as u32, generation: (bits >> 34) as u32 },
+            connection: ConnectionKey {
+                index: (bits >> 66) as u32,
+                generation: (bits >> 34) as u32,
+            },
             sequence: (bits >> 2) as u32,
             qos: QoS::from_u8((bits & 3) as u8)?,
         })

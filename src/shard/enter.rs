@@ -41,21 +41,12 @@ impl Core {
 
     /// The owner before lives on another shard: it must close that connection, and hand the session
     /// over if the client wants it. Until then no packet is taken.
-    fn ask_for_session(
-        &mut self,
-        index: u32,
-        previous: Place,
-        client_id: Arc<str>,
-        hello: &Hello,
-    ) {
+    fn ask_for_session(&mut self, index: u32, previous: Place, client_id: Arc<str>, hello: &Hello) {
         let connection = self.connections[index as usize].key(index);
         let place = Place { shard: self.number, connection };
         let heir = (!hello.clean_start).then_some(place);
-        let mail = Mail::Takeover {
-            connection: previous.connection,
-            client_id: client_id.clone(),
-            heir,
-        };
+        let mail =
+            Mail::Takeover { connection: previous.connection, client_id: client_id.clone(), heir };
         if self.peers[usize::from(previous.shard)].post(mail).is_err() {
             self.registry.release(&client_id, place, None);
             return self.refuse(index, Refused::Unavailable);

@@ -4,9 +4,9 @@
 //! control thread: a bounded channel, with a backlog of the shard's own for when it is full.
 //! Neither side ever waits for the other.
 
-use crate::rt::eventfd::EventFd;
 use super::correlation::ConnectionKey;
 use super::registry::Place;
+use crate::rt::eventfd::EventFd;
 use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
 use bytes::Bytes;

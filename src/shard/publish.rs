@@ -93,11 +93,7 @@ impl Core {
 
     /// Finds or resolves a topic: its entry, and the request id.
     #[inline]
-    fn locate(
-        &mut self,
-        index: u32,
-        topic: &str,
-    ) -> Result<(TopicSlot, Option<u32>), Refusal> {
+    fn locate(&mut self, index: u32, topic: &str) -> Result<(TopicSlot, Option<u32>), Refusal> {
         let split = kp1::split_request_id(topic);
         if let Some((base, request_id)) = split
             && let Some(slot) = self.connections[index as usize].session.topics().find(base)
@@ -130,12 +126,7 @@ impl Core {
     }
 
     #[cold]
-    fn claimed(
-        &mut self,
-        index: u32,
-        endpoint: crate::session::topics::EndpointKey,
-        claim: Claim,
-    ) {
+    fn claimed(&mut self, index: u32, endpoint: crate::session::topics::EndpointKey, claim: Claim) {
         let held = self.connections[index as usize].endpoints.get_or_insert_default();
         held.insert(endpoint);
         if claim == Claim::New
@@ -177,8 +168,7 @@ impl Core {
         );
         // A topic that cannot be remembered by a base of its own is kept under the whole topic with
         // its id's digits, which no base ends in, and so is never found again.
-        let mut resolved =
-            ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
+        let mut resolved = ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
         let connection = &mut self.connections[index as usize];
         resolved.affinity = connection
             .affinities

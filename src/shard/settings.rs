@@ -1,7 +1,5 @@
 //! What the configuration says to one shard.
 
-use std::net::SocketAddr;
-
 use crate::auth::Provider;
 use crate::codec::avro::ConfigName;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
@@ -14,10 +12,6 @@ pub struct ShardSettings {
     pub replica: String,
     /// Core the thread is tied to.
     pub core: Option<usize>,
-    /// Where devices connect.
-    pub listen: Vec<SocketAddr>,
-    /// Connections the kernel holds until they are accepted.
-    pub backlog: i32,
     /// Connections of this shard.
     pub connections_max: usize,
     /// Milliseconds from accepted to CONNECT.

@@ -21,8 +21,8 @@ use super::wheel::{TICK_MS, Wheel};
 use super::{Shell, State};
 use crate::rt::ready::Readiness;
 use crate::rt::ring::DeviceRing;
-use crate::rt::task::{Notify, sleep, spawn, yield_fairly};
 use crate::rt::runtime;
+use crate::rt::task::{Notify, sleep, spawn, yield_fairly};
 use crate::session::catalogue::Catalogue;
 use crate::telemetry::{Latency, RateLimit, ShardCounters, clock};
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
@@ -168,6 +168,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     shell.is_done.notified().await;
     link.close();
     link_task.await;
+    shell.state.borrow_mut().core.reporter.drained();
     Ok(())
 }
 

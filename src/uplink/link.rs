@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::dial::{Candidates, Connection, Dialer, Random};
 use super::ledger::Ledger;
 use super::live::Live;
-use super::status::LinkStatus;
 use crate::rt::task::{Notify, Task, spawn};
+use crate::telemetry::LinkStatus;
 
 /// While NATS cannot be reached, this is how often the log says so again.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
