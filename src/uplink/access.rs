@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 
 use super::servers::UrlLogin;
-use super::settings::{LinkSettings, Secret, UplinkError};
+use super::settings::{LinkSettings, UplinkError};
 use crate::codec::nats::{self, Connect, ServerInfo};
+use crate::config::Secret;
 
 const CREDENTIALS_KEY: &str = "ringgate.nats.credentials-file";
 const NKEY_KEY: &str = "ringgate.nats.nkey-seed-file";

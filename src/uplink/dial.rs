@@ -40,8 +40,7 @@ impl Dialer {
     /// # Errors
     /// [`UplinkError`] says which setting cannot be used and why.
     pub fn new(settings: LinkSettings) -> Result<Arc<Dialer>, UplinkError> {
-        let servers = settings.urls.iter().map(|url| Server::parse(url));
-        let servers = servers.collect::<Result<Vec<_>, _>>()?;
+        let servers: Vec<_> = settings.urls.iter().map(Server::from_url).collect();
         if servers.is_empty() {
             return Err(UplinkError::NoServers);
         }

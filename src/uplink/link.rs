@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::dial::{Candidates, Connection, Dialer, Random};
 use super::ledger::Ledger;
 use super::live::Live;
-use super::status::LinkStatus;
 use crate::rt::task::{Notify, Task, spawn};
+use crate::telemetry::LinkStatus;
 
 /// While NATS cannot be reached, this is how often the log says so again.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,6 +35,8 @@ pub trait Handler {
     fn on_no_responders(&self, subject: Option<&[u8]>) {
         let _ = subject;
     }
+    /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
+    fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.
     fn on_error(&self, text: &str) {
         let _ = text;

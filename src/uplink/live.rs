@@ -133,6 +133,7 @@ impl Live {
                     input.consume(len);
                 }
                 Ok(None) => {
+                    self.handler.on_turn_end();
                     if let Err(why) = input.fill().await {
                         return why;
                     }
@@ -180,11 +181,13 @@ impl Live {
         Ok(())
     }
 
-    fn collect_confirmed(&self) {
+    /// Lets the handler collect what is confirmed; whether there was anything.
+    fn collect_confirmed(&self) -> bool {
         let has_confirmed = self.ledger.borrow().has_confirmed();
         if has_confirmed {
             self.handler.on_confirmed();
         }
+        has_confirmed
     }
 
     fn take_info(self: &Rc<Live>, info: &ServerInfo) {
@@ -248,7 +251,9 @@ impl Live {
                 } else if let Some(batch) = live.next_batch() {
                     let (written, batch) = sender.write_all(batch).await;
                     live.ledger.borrow_mut().write_done(batch);
-                    live.collect_confirmed();
+                    if live.collect_confirmed() {
+                        live.handler.on_turn_end();
+                    }
                     live.leave_if_done();
                     written
                 } else {

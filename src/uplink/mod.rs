@@ -27,7 +27,7 @@
 //! # fn usage(settings: LinkSettings, limits: Limits) -> Result<(), UplinkError> {
 //! let dialer = Dialer::new(settings)?;                          // once per process
 //! let ledger = Rc::new(RefCell::new(Ledger::new(limits)));      // and the rest once per shard
-//! let status = Arc::new(LinkStatus::default());                 // for /health
+//! let status = Arc::new(LinkStatus::new());                 // for /health
 //! let subjects = vec!["kaa.v1.replica.r1-0.esp.ExtensionData".to_owned()];
 //! let link = Link::new(dialer, "ringgate r1-0", subjects, ledger.clone(), status);
 //! let task = link.start(Rc::new(Shard { ledger: ledger.clone() }));
@@ -49,11 +49,10 @@ mod link;
 mod live;
 mod servers;
 mod settings;
-mod status;
 mod tls;
 
+pub use crate::telemetry::LinkStatus;
 pub use dial::Dialer;
 pub use ledger::{Confirmed, Full, Ledger, LedgerStats, Limits, Outcome, SubjectId, Tag, Verdict};
 pub use link::{Handler, Link};
-pub use settings::{LinkSettings, Secret, TlsSettings, UplinkError};
-pub use status::LinkStatus;
+pub use settings::{LinkSettings, TlsSettings, UplinkError};

@@ -4,33 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A text that must not appear in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text, for the wire.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
+use crate::config::{NatsUrl, Secret};
 
 /// Settings of the NATS connections, `ringgate.nats.*`.
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
-    /// Servers: `nats://[user:password@|token@]host[:port]`, or `tls://…` to insist on TLS.
-    pub urls: Vec<String>,
+    /// Servers.
+    pub urls: Vec<NatsUrl>,
     /// User, unless the URL names one.
     pub username: Option<String>,
     /// Password of the user.

@@ -1,0 +1,514 @@
+//! 4/ESP messages (namespace `org.kaaproject.ipc.esp.gen.v1`): `ClientData` goes to an extension
+//! service, `ExtensionData` comes back.
+//!
+//! The fields and their order are those of the schema; a field is found by its position alone.
+//! Decoding is tolerant so that either side may be a version ahead: a missing trailing field takes
+//! its default, and bytes after the last known field are ignored.
+//!
+//! Unions with null are `[value, null]` in some fields and `[null, value]` in others; the wire
+//! differs.
+
+use super::{AvroError, Reader, Varints, bytes_len, long_len};
+use super::{put_bytes, put_long, put_string, put_union_index};
+
+/// A client's message on its way to an extension service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientData<'a> {
+    /// Identifies the message in logs and, echoed, its answer.
+    pub correlation_id: &'a str,
+    /// When the message was made, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// For how long after the timestamp the message is worth processing; 0 = for ever.
+    pub timeout_ms: i64,
+    /// Application version, from the topic.
+    pub app_version_name: &'a str,
+    /// `None` for an endpoint-unaware extension.
+    pub endpoint_id: Option<&'a str>,
+    /// With leading `/`, without token and request id: `/json`, `/config/json`.
+    pub resource_path: &'a str,
+    /// `None` when the client wants no answer.
+    pub request_id: Option<i32>,
+    /// The client's payload, byte for byte.
+    pub payload: &'a [u8],
+    /// Named configuration; `None` is the default one. Writers from before 2026 lack the field.
+    pub config_name: Option<&'a str>,
+}
+
+impl<'a> ClientData<'a> {
+    /// Reads a `ClientData` datum.
+    ///
+    /// # Errors
+    /// Any [`AvroError`]: a field is cut short or is not of its type.
+    pub fn decode(datum: &'a [u8]) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(datum);
+        Ok(Self {
+            correlation_id: reader.string()?,
+            timestamp_ms: reader.long()?,
+            timeout_ms: reader.long()?,
+            app_version_name: reader.string()?,
+            endpoint_id: value_or_null(&mut reader, Reader::string)?,
+            resource_path: reader.string()?,
+            request_id: value_or_null(&mut reader, Reader::int)?,
+            payload: reader.bytes()?,
+            config_name: null_or_string_if_present(&mut reader)?,
+        })
+    }
+
+    /// Appends the datum with all its fields.
+    ///
+    /// [`ClientDataTemplate`] does the same for a stream of messages, faster.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_string(out, self.correlation_id);
+        put_long(out, self.timestamp_ms);
+        put_long(out, self.timeout_ms);
+        put_string(out, self.app_version_name);
+        put_string_or_null(out, self.endpoint_id);
+        put_string(out, self.resource_path);
+        put_int_or_null(out, self.request_id);
+        put_bytes(out, self.payload);
+        put_null_or_string(out, self.config_name);
+    }
+
+    /// Whether the message should no longer be processed at `now_ms`, in milliseconds since the
+    /// Unix epoch (3/ISM: `timeout` after `timestamp`, 0 = never).
+    #[must_use]
+    pub fn expired(&self, now_ms: i64) -> bool {
+        expired(self.timestamp_ms, self.timeout_ms, now_ms)
+    }
+}
+
+/// An extension service's answer or push on its way to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtensionData<'a> {
+    /// That of the `ClientData` answered, when the extension echoes it.
+    pub correlation_id: &'a str,
+    /// When the message was made, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// For how long after the timestamp the message is worth processing; 0 = for ever.
+    pub timeout_ms: i64,
+    /// `None` when the extension does not know it.
+    pub app_version_name: Option<&'a str>,
+    /// Service instance that sent this.
+    pub extension_instance_name: Option<&'a str>,
+    /// `None` from an endpoint-unaware extension.
+    pub endpoint_id: Option<&'a str>,
+    /// With leading `/`, without token and request id.
+    pub resource_path: &'a str,
+    /// `None` for a push.
+    pub request_id: Option<i32>,
+    /// `None` is delivered as an empty payload.
+    pub payload: Option<&'a [u8]>,
+    /// HTTP status code: 2xx is a success.
+    pub status_code: i32,
+    /// Text for `status_code`.
+    pub reason_phrase: Option<&'a str>,
+}
+
+impl<'a> ExtensionData<'a> {
+    /// Reads an `ExtensionData` datum.
+    ///
+    /// # Errors
+    /// Any [`AvroError`]: a field is cut short or is not of its type.
+    pub fn decode(datum: &'a [u8]) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(datum);
+        Ok(Self {
+            correlation_id: reader.string()?,
+            timestamp_ms: reader.long()?,
+            timeout_ms: reader.long()?,
+            app_version_name: value_or_null(&mut reader, Reader::string)?,
+            extension_instance_name: value_or_null(&mut reader, Reader::string)?,
+            endpoint_id: value_or_null(&mut reader, Reader::string)?,
+            resource_path: reader.string()?,
+            request_id: value_or_null(&mut reader, Reader::int)?,
+            payload: value_or_null(&mut reader, Reader::bytes)?,
+            status_code: reader.int()?,
+            reason_phrase: null_or_string_if_present(&mut reader)?,
+        })
+    }
+
+    /// Appends the datum with all its fields.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_string(out, self.correlation_id);
+        put_long(out, self.timestamp_ms);
+        put_long(out, self.timeout_ms);
+        put_string_or_null(out, self.app_version_name);
+        put_string_or_null(out, self.extension_instance_name);
+        put_string_or_null(out, self.endpoint_id);
+        put_string(out, self.resource_path);
+        put_int_or_null(out, self.request_id);
+        match self.payload {
+            Some(payload) => {
+                put_union_index(out, VALUE);
+                put_bytes(out, payload);
+            }
+            None => put_union_index(out, NULL),
+        }
+        put_long(out, i64::from(self.status_code));
+        put_null_or_string(out, self.reason_phrase);
+    }
+
+    /// Whether the message should no longer be processed at `now_ms`, in milliseconds since the
+    /// Unix epoch (3/ISM: `timeout` after `timestamp`, 0 = never).
+    #[must_use]
+    pub fn expired(&self, now_ms: i64) -> bool {
+        expired(self.timestamp_ms, self.timeout_ms, now_ms)
+    }
+}
+
+/// How `ClientData.configName`, appended to the schema in 2026, is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConfigName {
+    /// Not at all, for extension services that refuse bytes after the fields they know.
+    Omit,
+    /// Always null.
+    Null,
+    /// The name that [`config_name`] finds in the resource path, else null.
+    #[default]
+    FromPath,
+}
+
+/// Name of the configuration a resource path speaks of (7/CMP): `network` of
+/// `/config/json/network`; likewise under `/applied/json/` and `/report/json/`.
+///
+/// A name is one or more of `a-z A-Z 0-9 _ -`.
+#[must_use]
+pub fn config_name(resource_path: &str) -> Option<&str> {
+    let name = ["/config/json/", "/applied/json/", "/report/json/"]
+        .iter()
+        .find_map(|prefix| resource_path.strip_prefix(prefix))?;
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (!name.is_empty() && name.bytes().all(is_name_byte)).then_some(name)
+}
+
+/// The parts of a [`ClientData`] that are the same for every message on one topic, encoded once.
+///
+/// What differs from message to message is added by [`ClientDataTemplate::encode_into`], whose
+/// length [`ClientDataTemplate::encoded_len`] tells beforehand (a NATS PUB line needs it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientDataTemplate {
+    /// appVersionName, endpointId and resourcePath, then configName: one allocation.
+    bytes: Box<[u8]>,
+    /// Where configName starts in `bytes`; their end when the field is omitted.
+    config_name_at: u32,
+}
+
+impl ClientDataTemplate {
+    /// Encodes the constant fields.
+    ///
+    /// # Panics
+    /// If they take more than 4 GiB; they come from a topic of at most 64 KiB.
+    #[must_use]
+    pub fn new(
+        app_version_name: &str,
+        endpoint_id: Option<&str>,
+        resource_path: &str,
+        config_name: ConfigName,
+    ) -> Self {
+        let name = match config_name {
+            ConfigName::Omit | ConfigName::Null => None,
+            ConfigName::FromPath => self::config_name(resource_path),
+        };
+        let string_bytes_max = |text: &str| 1 + bytes_len(text.len());
+        let mut bytes = Vec::with_capacity(
+            string_bytes_max(app_version_name)
+                + string_bytes_max(endpoint_id.unwrap_or_default())
+                + string_bytes_max(resource_path)
+                + string_bytes_max(name.unwrap_or_default()),
+        );
+        put_string(&mut bytes, app_version_name);
+        put_string_or_null(&mut bytes, endpoint_id);
+        put_string(&mut bytes, resource_path);
+        let config_name_at =
+            u32::try_from(bytes.len()).expect("fields of a topic are far below 4 GiB");
+        if config_name != ConfigName::Omit {
+            put_null_or_string(&mut bytes, name);
+        }
+        Self { bytes: bytes.into_boxed_slice(), config_name_at }
+    }
+
+    /// Length in bytes of the datum that [`ClientDataTemplate::encode_into`] appends for a
+    /// correlation id and a payload of these lengths.
+    #[inline]
+    #[must_use]
+    pub fn encoded_len(
+        &self,
+        correlation_len: usize,
+        timestamp_ms: i64,
+        timeout_ms: i64,
+        request_id: Option<u32>,
+        payload_len: usize,
+    ) -> usize {
+        // The union index of a request id is one byte, whichever branch.
+        let request_id_len = 1 + request_id.map_or(0, |id| long_len(i64::from(id)));
+        bytes_len(correlation_len)
+            + long_len(timestamp_ms)
+            + long_len(timeout_ms)
+            + self.bytes.len()
+            + request_id_len
+            + bytes_len(payload_len)
+    }
+
+    /// Appends one datum. Does not allocate when `out` has room for
+    /// [`ClientDataTemplate::encoded_len`] bytes more.
+    ///
+    /// `correlation` must be UTF-8 and `request_id` at most 2147483647 (`requestId` is an Avro
+    /// `int`): a reader refuses the datum otherwise.
+    #[inline]
+    pub fn encode_into(
+        &self,
+        correlation: &[u8],
+        timestamp_ms: i64,
+        timeout_ms: i64,
+        request_id: Option<u32>,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        debug_assert!(std::str::from_utf8(correlation).is_ok());
+        debug_assert!(request_id.is_none_or(|id| i32::try_from(id).is_ok()));
+        let len = self.encoded_len(
+            correlation.len(),
+            timestamp_ms,
+            timeout_ms,
+            request_id,
+            payload.len(),
+        );
+        out.reserve(len);
+        let end = out.len() + len;
+        let (constant, config_name) = self.bytes.split_at(self.config_name_at as usize);
+
+        put_bytes(out, correlation);
+        let mut times = Varints::<2>::default();
+        times.push(timestamp_ms);
+        times.push(timeout_ms);
+        out.extend_from_slice(times.as_bytes());
+        out.extend_from_slice(constant);
+        let mut tail = Varints::<3>::default();
+        match request_id {
+            Some(id) => {
+                tail.push(i64::from(VALUE));
+                tail.push(i64::from(id));
+            }
+            None => tail.push(i64::from(NULL)),
+        }
+        tail.push(payload.len() as i64);
+        out.extend_from_slice(tail.as_bytes());
+        out.extend_from_slice(payload);
+        out.extend_from_slice(config_name);
+        debug_assert_eq!(out.len(), end);
+    }
+}
+
+/// Branches of `[value, null]`.
+const VALUE: u32 = 0;
+const NULL: u32 = 1;
+/// Branches of `[null, value]`.
+const NULL_FIRST: u32 = 0;
+const VALUE_SECOND: u32 = 1;
+
+fn value_or_null<'a, T>(
+    reader: &mut Reader<'a>,
+    value: impl FnOnce(&mut Reader<'a>) -> Result<T, AvroError>,
+) -> Result<Option<T>, AvroError> {
+    if reader.union_index(2)? == VALUE { value(reader).map(Some) } else { Ok(None) }
+}
+
+/// A trailing `["null", "string"] = null`.
+fn null_or_string_if_present<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, AvroError> {
+    if reader.is_at_end() || reader.union_index(2)? == NULL_FIRST {
+        return Ok(None);
+    }
+    reader.string().map(Some)
+}
+
+fn put_string_or_null(out: &mut Vec<u8>, value: Option<&str>) {
+    match value {
+        Some(text) => {
+            put_union_index(out, VALUE);
+            put_string(out, text);
+        }
+        None => put_union_index(out, NULL),
+    }
+}
+
+fn put_int_or_null(out: &mut Vec<u8>, value: Option<i32>) {
+    match value {
+        Some(int) => {
+            put_union_index(out, VALUE);
+            put_long(out, i64::from(int));
+        }
+        None => put_union_index(out, NULL),
+    }
+}
+
+fn put_null_or_string(out: &mut Vec<u8>, value: Option<&str>) {
+    match value {
+        Some(text) => {
+            put_union_index(out, VALUE_SECOND);
+            put_string(out, text);
+        }
+        None => put_union_index(out, NULL_FIRST),
+    }
+}
+
+/// Wider than the wire, so that no timestamp overflows.
+fn expired(timestamp_ms: i64, timeout_ms: i64, now_ms: i64) -> bool {
+    timeout_ms != 0 && i128::from(timestamp_ms) + i128::from(timeout_ms) < i128::from(now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digit = |byte: u8| (byte as char).to_digit(16).expect("a hex digit") as u8;
+        text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    }
+
+    const TO_ENDPOINT: ClientData<'static> = ClientData {
+        correlation_id: "c1",
+        timestamp_ms: 1,
+        timeout_ms: 0,
+        app_version_name: "av1",
+        endpoint_id: Some("e1"),
+        resource_path: "/json",
+        request_id: Some(42),
+        payload: b"[1]",
+        config_name: None,
+    };
+
+    const ANSWER: ExtensionData<'static> = ExtensionData {
+        correlation_id: "c1",
+        timestamp_ms: 1,
+        timeout_ms: 0,
+        app_version_name: Some("av1"),
+        extension_instance_name: Some("dcx"),
+        endpoint_id: Some("e1"),
+        resource_path: "/json",
+        request_id: Some(42),
+        payload: None,
+        status_code: 200,
+        reason_phrase: Some("OK"),
+    };
+
+    #[test]
+    fn client_data_is_as_other_writers_write_it() {
+        let vectors = [
+            (TO_ENDPOINT, "046331020006617631000465310a2f6a736f6e0054065b315d00"),
+            (
+                ClientData {
+                    endpoint_id: None,
+                    resource_path: "/x",
+                    request_id: None,
+                    payload: b"",
+                    config_name: Some("network"),
+                    ..TO_ENDPOINT
+                },
+                "04633102000661763102042f780200020e6e6574776f726b",
+            ),
+        ];
+        for (data, datum) in vectors {
+            let datum = hex(datum);
+            let mut out = Vec::new();
+            data.encode(&mut out);
+            assert_eq!(out, datum);
+            assert_eq!(ClientData::decode(&datum), Ok(data));
+        }
+    }
+
+    #[test]
+    fn extension_data_is_as_other_writers_write_it() {
+        let datum = hex("046331020000066176310006646378000465310a2f6a736f6e005402900302044f4b");
+        let mut out = Vec::new();
+        ANSWER.encode(&mut out);
+        assert_eq!(out, datum);
+        assert_eq!(ExtensionData::decode(&datum), Ok(ANSWER));
+    }
+
+    #[test]
+    fn missing_trailing_fields_take_their_defaults() {
+        let mut old = Vec::new();
+        TO_ENDPOINT.encode(&mut old);
+        old.pop();
+        assert_eq!(ClientData::decode(&old), Ok(TO_ENDPOINT));
+
+        let silent = ExtensionData { reason_phrase: None, ..ANSWER };
+        let mut old = Vec::new();
+        silent.encode(&mut old);
+        old.pop();
+        assert_eq!(ExtensionData::decode(&old), Ok(silent));
+        old.pop();
+        let error = AvroError::Truncated { at: old.len() - 1, expected: "int" };
+        assert_eq!(ExtensionData::decode(&old), Err(error));
+    }
+
+    #[test]
+    fn bytes_after_the_last_known_field_are_ignored() {
+        let mut newer = Vec::new();
+        ANSWER.encode(&mut newer);
+        newer.extend_from_slice(b"\xff\xff");
+        assert_eq!(ExtensionData::decode(&newer), Ok(ANSWER));
+    }
+
+    #[test]
+    fn a_template_writes_what_the_plain_encoder_writes() {
+        for (path, config_name, named) in [
+            ("/config/json/network", ConfigName::FromPath, Some("network")),
+            ("/config/json/network", ConfigName::Null, None),
+            ("/json", ConfigName::FromPath, None),
+        ] {
+            let data = ClientData { resource_path: path, config_name: named, ..TO_ENDPOINT };
+            let mut expected = Vec::new();
+            data.encode(&mut expected);
+            let template = ClientDataTemplate::new("av1", Some("e1"), path, config_name);
+            let mut out = Vec::new();
+            template.encode_into(b"c1", 1, 0, Some(42), b"[1]", &mut out);
+            assert_eq!(out, expected);
+            assert_eq!(template.encoded_len(2, 1, 0, Some(42), 3), expected.len());
+        }
+    }
+
+    #[test]
+    fn an_omitted_config_name_leaves_no_byte() {
+        let template =
+            ClientDataTemplate::new("av1", None, "/config/json/network", ConfigName::Omit);
+        let mut out = Vec::new();
+        template.encode_into(b"c1", 1, 0, None, b"[1]", &mut out);
+        assert!(out.ends_with(b"[1]"));
+        assert_eq!(out.len(), template.encoded_len(2, 1, 0, None, 3));
+        let data = ClientData::decode(&out).expect("the field has a default");
+        assert_eq!(data.config_name, None);
+    }
+
+    #[test]
+    fn finds_the_config_name_in_the_paths_of_7_cmp_only() {
+        assert_eq!(config_name("/config/json/Net_work-1"), Some("Net_work-1"));
+        assert_eq!(config_name("/applied/json/n"), Some("n"));
+        assert_eq!(config_name("/report/json/n"), Some("n"));
+        for path in [
+            "/config/json",
+            "/config/json/",
+            "/config/json/n/",
+            "/config/json/n/m",
+            "/config/json/n.m",
+            "/config/json/n\u{e9}",
+            "config/json/n",
+            "/x/config/json/n",
+            "/command/json/n",
+            "",
+        ] {
+            assert_eq!(config_name(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn expires_strictly_after_its_timeout_and_never_without_one() {
+        let data =
+            |timestamp_ms, timeout_ms| ClientData { timestamp_ms, timeout_ms, ..TO_ENDPOINT };
+        assert!(!data(1_000, 10).expired(1_010));
+        assert!(data(1_000, 10).expired(1_011));
+        assert!(!data(1_000, 0).expired(i64::MAX));
+        assert!(!data(i64::MAX, i64::MAX).expired(i64::MAX));
+        assert!(data(i64::MIN, -1).expired(i64::MIN));
+        assert!(ExtensionData { timeout_ms: 1, ..ANSWER }.expired(3));
+    }
+}

@@ -1,0 +1,198 @@
+//! The control thread: what is rare and concerns the whole process. It hears pushes on the
+//! instance-wide subject and gives each to the shard that holds its endpoint, serves the
+//! management interface, and stops the process in order.
+//!
+//! It never touches a message on its way from a device, nor an answer: a shard hears those itself.
+
+mod directory;
+mod lifecycle;
+mod nats;
+mod pushes;
+mod shutdown;
+mod signals;
+mod switchboard;
+
+pub use directory::{Directory, ENDPOINTS_MAX, Here};
+pub use lifecycle::Stopper;
+pub use nats::{NatsAccess, NatsAccessError};
+pub use shutdown::Outcome;
+
+use crate::admin::{Admin, Health, ShardHealth};
+use crate::config::Settings;
+use crate::shard::mail::{MailSender, Report};
+use crate::telemetry::exposition::Metrics;
+use crate::telemetry::{ControlCounters, LinkStatus, ShardCounters};
+use signals::Signals;
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use switchboard::Switchboard;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// What the control thread holds of one shard. A shard's number is its place in the list.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    /// The shard's mailbox.
+    pub mail: MailSender,
+    /// What the shard counts.
+    pub counters: Arc<ShardCounters>,
+    /// How the shard's link to NATS is doing.
+    pub link: Arc<LinkStatus>,
+}
+
+/// Why the control thread could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The management interface could not listen.
+    Listen {
+        /// Where it should have.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The settings of the NATS link cannot be used.
+    Nats(NatsAccessError),
+    /// The thread, its runtime or the signal handlers could not be set up.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, error } => write!(
+                f,
+                "cannot listen on {address} for /health and /metrics ({error}); change \
+                 server.port or ringgate.management.address"
+            ),
+            Self::Nats(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "cannot start the control thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The running control thread.
+#[derive(Debug)]
+pub struct Control {
+    thread: JoinHandle<Outcome>,
+    stopper: Stopper,
+    management: SocketAddr,
+}
+
+impl Control {
+    /// Starts the control thread. From here on SIGTERM and SIGINT drain the process.
+    ///
+    /// NATS need not be there: `/health` says so until it is.
+    ///
+    /// # Errors
+    /// When the management interface cannot listen, a file named in the settings cannot be used,
+    /// or the system gives no thread.
+    pub fn start(
+        settings: &Settings,
+        shards: Vec<ShardHandle>,
+        reports: mpsc::Receiver<Report>,
+    ) -> Result<Self, StartError> {
+        let access = NatsAccess::new(&settings.ringgate.nats).map_err(StartError::Nats)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let counters = Arc::new(ControlCounters::default());
+        let link = Arc::new(LinkStatus::new());
+        let health = Arc::new(Health::new(
+            shards
+                .iter()
+                .map(|shard| ShardHealth {
+                    counters: shard.counters.clone(),
+                    link: shard.link.clone(),
+                })
+                .collect(),
+            link.clone(),
+        ));
+        let metrics = Metrics::new(
+            shards.iter().map(|shard| shard.counters.clone()).collect(),
+            counters.clone(),
+        );
+
+        // Sockets and signal handlers belong to the runtime, and their failures to the caller.
+        let entered = runtime.enter();
+        let address = SocketAddr::new(settings.ringgate.management_address, settings.server.port);
+        let admin = Admin::bind(address, health.clone(), metrics)
+            .map_err(|error| StartError::Listen { address, error })?;
+        let signals = Signals::new().map_err(StartError::Runtime)?;
+        drop(entered);
+
+        let (stopper, stop) = lifecycle::stopper();
+        let management = admin.local_addr();
+        let hall = Hall {
+            switchboard: RefCell::new(Switchboard::new(shards, counters.clone())),
+            pushes: pushes::Pushes::new(
+                access,
+                &settings.service.instance_name,
+                settings.service.replica_id.as_str(),
+                link,
+                counters,
+            ),
+            admin,
+            reports,
+            stop: lifecycle::Stop { signals, asked: stop },
+            grace: Duration::from_secs(settings.service.graceful_shutdown_s.into()),
+            health,
+        };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || hall.run(&runtime))
+            .map_err(StartError::Runtime)?;
+        Ok(Self { thread, stopper, management })
+    }
+
+    /// Where the management interface listens.
+    #[must_use]
+    pub fn management_addr(&self) -> SocketAddr {
+        self.management
+    }
+
+    /// A handle that drains the process as SIGTERM does.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until the process is to end, and says how it came to that.
+    #[must_use]
+    pub fn join(self) -> Outcome {
+        self.thread.join().unwrap_or(Outcome::ControlPanicked)
+    }
+}
+
+/// Everything the control thread works with.
+struct Hall {
+    switchboard: RefCell<Switchboard>,
+    pushes: pushes::Pushes,
+    admin: Admin,
+    reports: mpsc::Receiver<Report>,
+    stop: lifecycle::Stop,
+    grace: Duration,
+    health: Arc<Health>,
+}
+
+impl Hall {
+    fn run(self, runtime: &Runtime) -> Outcome {
+        let Self { switchboard, pushes, admin, reports, stop, grace, health } = self;
+        // The first two never end. All three run in turns on this thread, and a borrow of the
+        // switchboard never lives across an await.
+        runtime.block_on(async {
+            tokio::select! {
+                never = pushes.run(&switchboard) => match never {},
+                never = admin.run() => match never {},
+                outcome = lifecycle::run(&switchboard, reports, stop, grace, &health) => outcome,
+            }
+        })
+    }
+}

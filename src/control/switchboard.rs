@@ -1,0 +1,203 @@
+//! Keeps the directory by the shards' reports and gives pushes to the shard they are for.
+
+use super::ShardHandle;
+use super::directory::{Directory, ENDPOINTS_MAX, Here};
+use crate::codec::avro::ExtensionData;
+use crate::shard::mail::{Mail, MailSender};
+use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Lines a second about pushes that cannot be read or posted.
+const LOGS_PER_SECOND: u32 = 1;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Switchboard {
+    directory: Directory,
+    mailboxes: Vec<MailSender>,
+    counters: Arc<ControlCounters>,
+    log_limit: RateLimit,
+}
+
+impl Switchboard {
+    /// A switchboard for these shards.
+    pub fn new(shards: Vec<ShardHandle>, counters: Arc<ControlCounters>) -> Self {
+        Self {
+            directory: Directory::new(ENDPOINTS_MAX),
+            mailboxes: shards.into_iter().map(|shard| shard.mail).collect(),
+            counters,
+            log_limit: RateLimit::new(LOGS_PER_SECOND),
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.mailboxes.len() as u16
+    }
+
+    /// `shard` reports that it speaks for `endpoint`.
+    pub fn endpoint_here(&mut self, shard: u16, endpoint: Box<str>) {
+        match self.directory.here(&endpoint, shard) {
+            Here::Held => {}
+            Here::MovedFrom(before) => {
+                self.counters.routes_moved.add(1);
+                if self.post(before, Mail::RouteMoved { endpoint }).is_err() {
+                    // The old shard keeps a route that no push takes any more, until its
+                    // connection ends; its report of that is then ignored.
+                    self.counters.route_moves_lost.add(1);
+                }
+            }
+            Here::Full => self.counters.directory_full.add(1),
+        }
+        self.counters.directory_endpoints.set(self.directory.len() as u64);
+    }
+
+    /// `shard` reports that it no longer speaks for `endpoint`.
+    pub fn endpoint_gone(&mut self, shard: u16, endpoint: &str) {
+        self.directory.gone(endpoint, shard);
+        self.counters.directory_endpoints.set(self.directory.len() as u64);
+    }
+
+    /// Gives an ExtensionData datum from the instance-wide subject to the shard that holds its
+    /// endpoint. Replicas all hear that subject, so a datum nobody here holds is another's
+    /// (3/ISM).
+    pub fn push(&mut self, reply_to: Option<&str>, datum: Bytes) {
+        self.counters.pushes_received.add(1);
+        if let Err(reason) = self.try_push(reply_to, datum) {
+            self.counters.push_dropped(reason);
+            if reason != PushDrop::NotHeld {
+                self.log_drop(reason);
+            }
+        }
+    }
+
+    fn try_push(&self, reply_to: Option<&str>, datum: Bytes) -> Result<(), PushDrop> {
+        let data = ExtensionData::decode(&datum).map_err(|_| PushDrop::Malformed)?;
+        let endpoint = data.endpoint_id.ok_or(PushDrop::NoEndpoint)?;
+        let shard = self.directory.holder(endpoint).ok_or(PushDrop::NotHeld)?;
+        let mail = Mail::Push { reply_to: reply_to.map(Box::from), datum };
+        self.post(shard, mail).map_err(|_| PushDrop::MailboxFull)?;
+        self.counters.pushes_posted.add(1);
+        Ok(())
+    }
+
+    fn log_drop(&mut self, reason: PushDrop) {
+        if let Some(suppressed) = self.log_limit.allow(clock::monotonic_ms()) {
+            tracing::warn!(reason = reason.as_str(), suppressed, "push dropped");
+        }
+    }
+
+    /// Posts a mail; gives it back when the mailbox is full or there is no such shard.
+    pub fn post(&self, shard: u16, mail: Mail) -> Result<(), Mail> {
+        match self.mailboxes.get(usize::from(shard)) {
+            Some(mailbox) => mailbox.post(mail),
+            None => Err(mail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
+    use crate::telemetry::{LinkStatus, ShardCounters};
+
+    fn switchboard(shards: usize) -> (Switchboard, Vec<Mailbox>, Arc<ControlCounters>) {
+        let counters = Arc::new(ControlCounters::default());
+        let (handles, mailboxes) = (0..shards)
+            .map(|_| {
+                let (mail, mailbox) = mailbox().expect("a descriptor is left");
+                let counters = Arc::new(ShardCounters::new());
+                (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
+            })
+            .unzip();
+        (Switchboard::new(handles, counters.clone()), mailboxes, counters)
+    }
+
+    fn datum(endpoint_id: Option<&str>) -> Bytes {
+        let data = ExtensionData {
+            correlation_id: "c1",
+            timestamp_ms: 1,
+            timeout_ms: 0,
+            app_version_name: Some("av1"),
+            extension_instance_name: Some("cmx"),
+            endpoint_id,
+            resource_path: "/config/json",
+            request_id: None,
+            payload: Some(b"{}"),
+            status_code: 200,
+            reason_phrase: None,
+        };
+        let mut out = Vec::new();
+        data.encode(&mut out);
+        out.into()
+    }
+
+    fn taken(mailbox: &mut Mailbox) -> Vec<Mail> {
+        let mut mails = Vec::new();
+        mailbox.drain(|mail| mails.push(mail));
+        mails
+    }
+
+    #[test]
+    fn a_push_goes_to_the_shard_that_holds_its_endpoint() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
+        switchboard.endpoint_here(1, "e1".into());
+        switchboard.push(Some("kaa.v1.replica.x.esp.ClientData"), datum(Some("e1")));
+        assert!(taken(&mut mailboxes[0]).is_empty());
+        let mails = taken(&mut mailboxes[1]);
+        let [Mail::Push { reply_to: Some(reply_to), datum: delivered }] = &mails[..] else {
+            panic!("{mails:?}");
+        };
+        assert_eq!(&**reply_to, "kaa.v1.replica.x.esp.ClientData");
+        assert_eq!(*delivered, datum(Some("e1")));
+        assert_eq!((counters.pushes_received.get(), counters.pushes_posted.get()), (1, 1));
+        assert_eq!(counters.directory_endpoints.get(), 1);
+    }
+
+    #[test]
+    fn pushes_for_nobody_here_are_dropped_and_counted() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(1);
+        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_gone(0, "e1");
+        switchboard.push(None, datum(Some("e1")));
+        switchboard.push(None, datum(None));
+        switchboard.push(None, Bytes::from_static(b"\x04"));
+        assert!(taken(&mut mailboxes[0]).is_empty());
+        for reason in [PushDrop::NotHeld, PushDrop::NoEndpoint, PushDrop::Malformed] {
+            assert_eq!(counters.pushes_dropped[reason.index()].get(), 1, "{reason}");
+        }
+        assert_eq!(counters.directory_endpoints.get(), 0);
+    }
+
+    #[test]
+    fn a_shard_that_does_not_empty_its_mailbox_loses_pushes_and_nobody_waits() {
+        let (mut switchboard, _mailboxes, counters) = switchboard(1);
+        switchboard.endpoint_here(0, "e1".into());
+        for _ in 0..MAILS_MAX + 3 {
+            switchboard.push(None, datum(Some("e1")));
+        }
+        assert_eq!(counters.pushes_dropped[PushDrop::MailboxFull.index()].get(), 3);
+    }
+
+    #[test]
+    fn the_shard_an_endpoint_left_is_told() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
+        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(1, "e1".into());
+        let mails = taken(&mut mailboxes[0]);
+        assert!(matches!(&mails[..], [Mail::RouteMoved { endpoint }] if &**endpoint == "e1"));
+        assert_eq!(counters.routes_moved.get(), 1);
+        switchboard.push(None, datum(Some("e1")));
+        assert_eq!(taken(&mut mailboxes[1]).len(), 1);
+    }
+
+    #[test]
+    fn a_report_of_a_shard_that_does_not_exist_harms_nothing() {
+        let (mut switchboard, _mailboxes, counters) = switchboard(1);
+        switchboard.endpoint_here(7, "e1".into());
+        switchboard.push(None, datum(Some("e1")));
+        assert_eq!(counters.pushes_posted.get(), 0);
+    }
+}

@@ -1,0 +1,218 @@
+//! The bounded sets of label values. Each is a plain enum whose variants index an array of
+//! counters.
+
+/// Declares an enum of label values with `ALL`, `COUNT`, `as_str` and `index`.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of `index`.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value of the Prometheus label, also used in logs.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// Place in an array of `COUNT` counters.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why a connection ended.
+    CloseReason {
+        /// The client sent DISCONNECT.
+        ClientDisconnect => "client_disconnect",
+        /// The peer closed its side without DISCONNECT.
+        PeerClosed => "peer_closed",
+        /// The socket failed: reset, timed out in the kernel, host unreachable.
+        PeerReset => "peer_reset",
+        /// Bytes that are no MQTT packet (v5 0x81).
+        MalformedPacket => "malformed_packet",
+        /// A packet that is well formed but not allowed here (v5 0x82).
+        ProtocolError => "protocol_error",
+        /// A packet over the maximum packet size (v5 0x95).
+        PacketTooLarge => "packet_too_large",
+        /// No CONNECT within the connect timeout.
+        ConnectTimeout => "connect_timeout",
+        /// Nothing heard for one and a half times the keep alive (MQTT-3.1.2-24, v5 0x8D).
+        KeepAliveTimeout => "keep_alive_timeout",
+        /// The client id connected again (MQTT-3.1.4-2, v5 0x8E).
+        Takeover => "takeover",
+        /// More QoS 1 and 2 messages in flight than announced (v5 0x93).
+        ReceiveMaximumExceeded => "receive_maximum_exceeded",
+        /// A client id that is not allowed (CONNACK 2, v5 0x85).
+        BadClientId => "bad_client_id",
+        /// A protocol level that is not spoken here (CONNACK 1, v5 0x84).
+        UnsupportedVersion => "unsupported_version",
+        /// A CONNECT that does not name MQTT.
+        WrongProtocolName => "wrong_protocol_name",
+        /// The client reads more slowly than it is sent to, and its buffer is full (v5 0x97).
+        QuotaExceeded => "quota_exceeded",
+        /// The server stops (v5 0x8B).
+        Shutdown => "shutdown",
+        /// Handling this connection panicked.
+        Panic => "panic",
+        /// The client may not connect or may not do this (CONNACK 5, v5 0x87).
+        NotAuthorized => "not_authorized",
+        /// The uplink did not take a message that must not be lost.
+        UplinkRefused => "uplink_refused",
+        /// An inner limit or failure (v5 0x83).
+        Internal => "internal",
+    }
+}
+
+labels! {
+    /// Why a CONNECT was answered with a refusing CONNACK.
+    ConnectRefusal {
+        /// Protocol level not spoken here (1, v5 0x84).
+        UnsupportedVersion => "unsupported_version",
+        /// Client id not allowed (2, v5 0x85).
+        BadClientId => "bad_client_id",
+        /// The server cannot take the session now (3, v5 0x88 or 0x97).
+        Unavailable => "unavailable",
+        /// User name or password wrong (4, v5 0x86).
+        BadCredentials => "bad_credentials",
+        /// Not authorised (5, v5 0x87).
+        NotAuthorized => "not_authorized",
+        /// A CONNECT that breaks the protocol (v5 0x81 or 0x82).
+        Malformed => "malformed",
+        /// Any other v5 reason.
+        Other => "other",
+    }
+}
+
+labels! {
+    /// Why a message was dropped, in either direction.
+    DropReason {
+        /// The topic does not begin with `kp1`.
+        NotKp1 => "not_kp1",
+        /// The topic begins with `kp1` and is not a 1/KP path.
+        MalformedTopic => "malformed_topic",
+        /// No application version of that name.
+        UnknownAppVersion => "unknown_app_version",
+        /// The application version may not use that extension instance.
+        ExtensionNotAllowed => "extension_not_allowed",
+        /// No extension instance of that name.
+        UnknownExtension => "unknown_extension",
+        /// A request id over 2147483647, which 4/ESP cannot carry.
+        RequestIdTooLarge => "request_id_too_large",
+        /// The message does not fit in the NATS server's `max_payload`.
+        PayloadTooLarge => "payload_too_large",
+        /// No link to NATS.
+        UplinkUnavailable => "uplink_unavailable",
+        /// The link's buffers are full.
+        UplinkFull => "uplink_full",
+        /// An answer or a push for an endpoint that has no route here.
+        NoRoute => "no_route",
+        /// The client reads too slowly.
+        SlowConsumer => "slow_consumer",
+        /// An ExtensionData datum that does not decode.
+        BadExtensionData => "bad_extension_data",
+        /// A 4/ESP message after its timeout.
+        Expired => "expired",
+        /// State of a session that was not resumed.
+        NotResumed => "not_resumed",
+    }
+}
+
+labels! {
+    /// Status codes of the errors answered to devices (1/KP error responses).
+    AnswerStatus {
+        /// 400
+        S400 => "400",
+        /// 403
+        S403 => "403",
+        /// 404
+        S404 => "404",
+        /// 413
+        S413 => "413",
+        /// 503
+        S503 => "503",
+        /// 504
+        S504 => "504",
+        /// Any other status; those of extension services are among them.
+        Other => "other",
+    }
+}
+
+impl AnswerStatus {
+    /// The label of a status code.
+    #[must_use]
+    pub const fn of(status_code: i32) -> Self {
+        match status_code {
+            400 => Self::S400,
+            403 => Self::S403,
+            404 => Self::S404,
+            413 => Self::S413,
+            503 => Self::S503,
+            504 => Self::S504,
+            _ => Self::Other,
+        }
+    }
+}
+
+labels! {
+    /// Why the control thread gave a push from the instance-wide subject to no shard.
+    PushDrop {
+        /// No endpoint of that id is connected to this replica; another may hold it.
+        NotHeld => "not_held",
+        /// The datum names no endpoint.
+        NoEndpoint => "no_endpoint",
+        /// The datum does not decode.
+        Malformed => "malformed",
+        /// The shard's mailbox is full.
+        MailboxFull => "mailbox_full",
+        /// The control thread did not keep up, and its NATS client dropped the message.
+        ControlBusy => "control_busy",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_is_snake_case_unique_and_at_its_index() {
+        fn check(labels: Vec<(usize, &str)>) {
+            let mut seen = std::collections::HashSet::new();
+            for (place, (index, text)) in labels.into_iter().enumerate() {
+                assert_eq!(place, index);
+                assert!(seen.insert(text), "{text} twice");
+                assert!(
+                    text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+                    "{text}"
+                );
+            }
+        }
+        check(CloseReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(ConnectRefusal::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(PushDrop::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+    }
+
+    #[test]
+    fn status_codes_without_a_label_are_other() {
+        assert_eq!(AnswerStatus::of(404), AnswerStatus::S404);
+        assert_eq!(AnswerStatus::of(418), AnswerStatus::Other);
+        assert_eq!(AnswerStatus::of(-1), AnswerStatus::Other);
+    }
+}

@@ -1,0 +1,339 @@
+//! The control thread as a whole, in this process: management interface, pushes from a real
+//! nats-server, and the end.
+//!
+//! The server is the one that `RINGGATE_NATS_SERVER` names, else `nats-server` on the PATH.
+
+use ringgate::codec::avro::ExtensionData;
+use ringgate::config::{NatsUrl, ReplicaId, Settings};
+use ringgate::control::{Control, Outcome, ShardHandle, StartError};
+use ringgate::shard::mail::{Mail, Mailbox, Reporter, mailbox, reports};
+use ringgate::telemetry::{LinkStatus, ShardCounters, clock};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A nats-server of the test's own, killed at its end.
+struct Server(Child);
+
+impl Server {
+    fn start(port: u16) -> Self {
+        let program = std::env::var("RINGGATE_NATS_SERVER").unwrap_or("nats-server".to_owned());
+        let child = Command::new(&program)
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{program} does not start ({error}): set RINGGATE_NATS_SERVER")
+            });
+        let server = Self(child);
+        until("nats-server listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(started.elapsed() < PATIENCE, "gave up waiting: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A shard as the control thread sees one, played by the test.
+struct Shard {
+    mailbox: Mailbox,
+    reporter: Reporter,
+    link: Arc<LinkStatus>,
+    counters: Arc<ShardCounters>,
+}
+
+impl Shard {
+    fn mails(&mut self) -> Vec<Mail> {
+        let mut mails = Vec::new();
+        self.mailbox.drain(|mail| mails.push(mail));
+        mails
+    }
+
+    fn tick(&self) {
+        self.counters.tick(clock::monotonic_ms());
+    }
+}
+
+/// A control thread over two played shards; NATS is expected at `nats_port`.
+fn start(nats_port: u16) -> (Control, Vec<Shard>) {
+    let mut settings = Settings::default();
+    settings.server.port = 0;
+    settings.service.instance_name = "kpc".into();
+    settings.service.replica_id = ReplicaId::given("r1");
+    settings.service.graceful_shutdown_s = 1;
+    settings.ringgate.nats.urls = vec![NatsUrl::plain("127.0.0.1", nats_port)];
+    settings.ringgate.nats.reconnect_delay_ms_max = 100;
+    start_with(&settings).expect("starts")
+}
+
+fn start_with(settings: &Settings) -> Result<(Control, Vec<Shard>), StartError> {
+    let (sender, receiver) = reports();
+    let (handles, shards) = (0..2)
+        .map(|number| {
+            let (mail, mailbox) = mailbox().expect("a descriptor is left");
+            let counters = Arc::new(ShardCounters::new());
+            let link = Arc::new(LinkStatus::new());
+            let reporter = Reporter::new(sender.clone(), number, counters.clone());
+            let handle = ShardHandle { mail, counters: counters.clone(), link: link.clone() };
+            (handle, Shard { mailbox, reporter, link, counters })
+        })
+        .unzip();
+    Ok((Control::start(settings, handles, receiver)?, shards))
+}
+
+/// Sends `request` as it is; returns the answer's head and body.
+fn http_raw(address: SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers and closes");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+fn http(address: SocketAddr, method: &str, path: &str) -> (String, String) {
+    http_raw(address, &format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+}
+
+fn status(head: &str) -> &str {
+    head.split(' ').nth(1).expect("a status")
+}
+
+fn finish(control: Control, shards: &mut [Shard]) -> Outcome {
+    control.stopper().stop();
+    for shard in shards {
+        until("the shard is told to drain", || {
+            shard.mails().iter().any(|mail| matches!(mail, Mail::Drain)).then_some(())
+        });
+        shard.reporter.drained();
+    }
+    control.join()
+}
+
+fn push_datum(endpoint_id: Option<&str>) -> Vec<u8> {
+    let mut datum = Vec::new();
+    ExtensionData {
+        correlation_id: "c1",
+        timestamp_ms: 1,
+        timeout_ms: 0,
+        app_version_name: None,
+        extension_instance_name: Some("cmx"),
+        endpoint_id,
+        resource_path: "/config/json",
+        request_id: None,
+        payload: Some(b"{\"config\":1}"),
+        status_code: 200,
+        reason_phrase: None,
+    }
+    .encode(&mut datum);
+    datum
+}
+
+/// A NATS client of the plainest kind, independent of the one under test.
+struct Publisher(TcpStream);
+
+impl Publisher {
+    fn connect(port: u16) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
+        stream.write_all(b"CONNECT {\"verbose\":false}\r\n").expect("sends");
+        Self(stream)
+    }
+
+    fn publish(&mut self, subject: &str, reply_to: &str, payload: &[u8]) {
+        let head = format!("PUB {subject} {reply_to} {}\r\n", payload.len());
+        self.0.write_all(&[head.as_bytes(), payload, b"\r\n"].concat()).expect("sends");
+    }
+}
+
+#[test]
+fn health_follows_the_links_and_the_draining() {
+    let nats_port = free_port();
+    let (control, mut shards) = start(nats_port);
+    let address = control.management_addr();
+    shards[0].link.went_up("127.0.0.1:1");
+    shards[1].link.went_up("127.0.0.1:1");
+    shards[1].link.went_down("broken pipe");
+
+    let (head, body) = http(address, "GET", "/health");
+    assert_eq!(status(&head), "500");
+    let lines: Vec<_> = body.lines().collect();
+    assert_eq!(lines.len(), 2, "{body}");
+    assert!(lines[0].starts_with("shard 1: NATS link down, for 0."), "{body}");
+    assert!(lines[0].ends_with(" s: broken pipe"), "{body}");
+    assert!(lines[1].starts_with("control: not connected to NATS yet"), "{body}");
+    until("the reason of the failing attempts is told", || {
+        shards.iter().for_each(Shard::tick);
+        let (_, body) = http(address, "GET", "/health");
+        body.lines().last()?.contains(" s: ").then_some(())
+    });
+
+    // NATS comes up later, and everything recovers by itself.
+    let server = Server::start(nats_port);
+    shards[1].link.went_up("127.0.0.1:1");
+    until("healthy", || {
+        shards.iter().for_each(Shard::tick);
+        let (head, body) = http(address, "GET", "/health");
+        (status(&head) == "200" && body == "OK\n").then_some(())
+    });
+
+    drop(server);
+    until("the loss of NATS is told", || {
+        shards.iter().for_each(Shard::tick);
+        let (head, body) = http(address, "GET", "/health");
+        (status(&head) == "500" && body.starts_with("control: NATS link down")).then_some(())
+    });
+
+    control.stopper().stop();
+    until("draining", || http(address, "GET", "/health").1.starts_with("draining").then_some(()));
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn metrics_are_served_and_other_requests_refused_with_what_there_is() {
+    let (control, mut shards) = start(free_port());
+    let address = control.management_addr();
+    shards[1].counters.messages_in[1].add(3);
+
+    let (head, body) = http(address, "GET", "/metrics?x=y");
+    assert_eq!(status(&head), "200");
+    assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
+    let series = "ringgate_messages_received_total{shard=\"1\",qos=\"1\"} 3\n";
+    assert!(body.contains(series), "{body}");
+    assert!(body.ends_with("# EOF\n"));
+
+    let (head, body) = http(address, "HEAD", "/metrics");
+    assert_eq!((status(&head), body.as_str()), ("200", ""));
+    assert!(head.to_ascii_lowercase().contains("content-length: "), "{head}");
+
+    let (head, body) = http(address, "GET", "/");
+    assert_eq!((status(&head), body.as_str()), ("404", "There is: GET /health, GET /metrics\n"));
+    let (head, body) = http(address, "POST", "/health");
+    assert_eq!(status(&head), "405");
+    assert!(head.to_ascii_lowercase().contains("allow: get, head"), "{head}");
+    assert!(body.contains("/health") && body.contains("/metrics"), "{body}");
+
+    let long = format!("GET /health HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let mut stream = TcpStream::connect(address).expect("connects");
+    let _ = stream.write_all(long.as_bytes());
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "too long"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    assert_eq!(status(&http(address, "GET", "/health").0), "500", "still serving");
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn a_push_on_the_instance_subject_lands_in_the_mailbox_of_the_endpoints_shard() {
+    let nats_port = free_port();
+    let _server = Server::start(nats_port);
+    let (control, mut shards) = start(nats_port);
+    let address = control.management_addr();
+    shards[0].reporter.endpoint_here("e1".into());
+    shards[1].reporter.endpoint_here("e2".into());
+    until("the directory knows both endpoints", || {
+        let metrics = http(address, "GET", "/metrics").1;
+        metrics.contains("ringgate_directory_endpoints 2\n").then_some(())
+    });
+
+    let subject = "kaa.v1.service.kpc.esp.ExtensionData";
+    let mut publisher = Publisher::connect(nats_port);
+    let mail = until("the push arrives", || {
+        // Until the subscription stands, nobody hears a push.
+        publisher.publish(subject, "kaa.v1.replica.x.esp.ClientData", &push_datum(Some("e2")));
+        thread::sleep(Duration::from_millis(20));
+        shards[1].mails().into_iter().next()
+    });
+    let Mail::Push { reply_to, datum } = mail else { panic!("{mail:?}") };
+    assert_eq!(reply_to.as_deref(), Some("kaa.v1.replica.x.esp.ClientData"));
+    assert_eq!(datum, push_datum(Some("e2")));
+    assert!(shards[0].mails().is_empty());
+
+    publisher.publish(subject, "", &push_datum(Some("elsewhere")));
+    publisher.publish(subject, "", &push_datum(None));
+    publisher.publish(subject, "", b"\x02");
+    until("what is for nobody here is counted", || {
+        let metrics = http(address, "GET", "/metrics").1;
+        ["not_held", "no_endpoint", "malformed"]
+            .iter()
+            .all(|reason| {
+                let series = format!("ringgate_pushes_dropped_total{{reason=\"{reason}\"}} 1\n");
+                metrics.contains(&series)
+            })
+            .then_some(())
+    });
+
+    shards[0].reporter.endpoint_here("e2".into());
+    until("the shard that lost the endpoint is told", || {
+        let moved =
+            |mail: &Mail| matches!(mail, Mail::RouteMoved { endpoint } if &**endpoint == "e2");
+        shards[1].mails().iter().any(moved).then_some(())
+    });
+    publisher.publish(subject, "", &push_datum(Some("e2")));
+    let mail = until("the push follows the endpoint", || shards[0].mails().into_iter().next());
+    assert!(matches!(mail, Mail::Push { reply_to: None, .. }), "{mail:?}");
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn shards_that_do_not_drain_in_time_are_named() {
+    let (control, mut shards) = start(free_port());
+    control.stopper().stop();
+    until("told", || (!shards[1].mails().is_empty()).then_some(()));
+    shards[1].reporter.drained();
+    let started = Instant::now();
+    assert_eq!(control.join(), Outcome::Overdue { shards: vec![0] });
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_failed_shard_drains_the_others_and_is_the_reason() {
+    let (control, mut shards) = start(free_port());
+    let address = control.management_addr();
+    shards[0].reporter.failed("no io_uring".into());
+    until("the other shard is told to drain", || {
+        shards[1].mails().iter().any(|mail| matches!(mail, Mail::Drain)).then_some(())
+    });
+    let body = http(address, "GET", "/health").1;
+    assert!(body.contains("shard 0: failed: no io_uring\n"), "{body}");
+    shards[1].reporter.drained();
+    let failed = Outcome::ShardFailed { shard: 0, why: "no io_uring".into() };
+    assert_eq!(control.join(), failed);
+}
+
+#[test]
+fn a_management_port_that_is_taken_is_a_clear_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let mut settings = Settings::default();
+    settings.server.port = taken.local_addr().expect("an address").port();
+    let Err(error) = start_with(&settings) else { panic!("started on a taken port") };
+    assert!(error.to_string().contains("server.port"), "{error}");
+}
