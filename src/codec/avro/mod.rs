@@ -11,10 +11,12 @@
 mod error;
 mod esp;
 mod reader;
+mod template;
 
 pub use error::AvroError;
-pub use esp::{ClientData, ClientDataTemplate, ConfigName, ExtensionData, config_name};
+pub use esp::{ClientData, ExtensionData};
 pub use reader::Reader;
+pub use template::{ClientDataTemplate, ConfigName, config_name};
 
 /// The longest varint of a 64-bit value, in bytes: ten groups of seven bits.
 pub const VARINT_BYTES_MAX: usize = 10;
