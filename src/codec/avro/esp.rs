@@ -55,7 +55,8 @@ impl<'a> ClientData<'a> {
 
     /// Appends the datum with all its fields.
     ///
-    /// [`ClientDataTemplate`](super::ClientDataTemplate) does the same for a stream of messages, faster.
+    /// [`ClientDataTemplate`](super::ClientDataTemplate) does the same for a stream of messages,
+    /// faster.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_string(out, self.correlation_id);
         put_long(out, self.timestamp_ms);

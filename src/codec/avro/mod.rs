@@ -6,7 +6,8 @@
 //!
 //! An `int` or `long` is a zig-zag varint: little-endian groups of seven bits, at most
 //! [`VARINT_BYTES_MAX`] of them. A `string` or `bytes` is a `long` length and that many bytes. A
-//! union is the `long` index of the branch and the value of that branch (Avro 1.12, Binary Encoding).
+//! union is the `long` index of the branch and the value of that branch (Avro 1.12, Binary
+//! Encoding).
 
 mod error;
 mod esp;
