@@ -102,7 +102,6 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         mqtt,
         esp,
         read_buffers,
-        batching_latency_us_max,
         log,
     } = ringgate;
     let mut keys = vec![
