@@ -26,7 +26,7 @@ use crate::codec::mqtt::{self, Frame, PacketType, QoS};
 use crate::rt::socket;
 use crate::session::catalogue::Catalogue;
 use crate::session::{Session, Step};
-use crate::telemetry::{CloseReason, Latency, RateLimit, ShardCounters};
+use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
 use crate::uplink::ledger::{Ledger, SubjectId};
 
 /// The time, read once per turn.
@@ -73,6 +73,7 @@ pub struct Core {
     pub(super) payload_bytes_max: usize,
     pub(super) counters: Arc<ShardCounters>,
     pub(super) latency: Latency,
+    pub(super) batch_sizes: BatchSizes,
     pub(super) correlations: Correlations,
     pub(super) sequence: u32,
     pub(super) wheel: Wheel,

@@ -213,6 +213,12 @@ impl Reporter {
         Self { sender, shard, backlog: VecDeque::new(), counters }
     }
 
+    /// A second reporter of the same shard, for what is to be said after its end.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::new(self.sender.clone(), self.shard, self.counters.clone())
+    }
+
     /// The endpoint speaks through this shard now.
     pub fn endpoint_here(&mut self, endpoint: Box<str>) {
         self.report(Report::EndpointHere { shard: self.shard, endpoint });

@@ -137,6 +137,10 @@ impl Handler for Shell {
         self.state.borrow().core.counters.nats_errors.add(1);
     }
 
+    fn on_batch(&self, messages: u32) {
+        self.state.borrow_mut().core.batch_sizes.record(u64::from(messages));
+    }
+
     fn on_turn_end(&self) {
         self.turn(|_| {});
     }

@@ -80,6 +80,8 @@ impl Core {
         if incoming.retain {
             self.counters.retained_ignored.add(1);
         }
+        #[cfg(debug_assertions)]
+        self.panic_on_fault_topic(&incoming.topic);
         let dropped = match self.locate(index, &incoming.topic) {
             Err(refusal) => Drop::of(refusal),
             Ok(_) if self.refuses_publications() => Drop::UNAVAILABLE,
@@ -89,6 +91,14 @@ impl Core {
             },
         };
         self.give_up(index, &incoming, dropped);
+    }
+
+    /// Debug builds panic on a PUBLISH to the topic in [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic
+    /// in one connection costs only that connection.
+    #[cfg(debug_assertions)]
+    fn panic_on_fault_topic(&self, topic: &str) {
+        let is_fault = self.settings.fault_topic.as_deref() == Some(topic);
+        assert!(!is_fault, "fault injected by {}", super::settings::FAULT_VARIABLE);
     }
 
     /// Finds or resolves a topic: its entry, and the request id.

@@ -5,6 +5,10 @@ use crate::codec::avro::ConfigName;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
 
+/// Environment variable of debug builds: a PUBLISH to the topic it holds panics.
+#[cfg(debug_assertions)]
+pub const FAULT_VARIABLE: &str = "RINGGATE_FAULT_PANIC_TOPIC";
+
 /// See the module's documentation.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
@@ -34,4 +38,7 @@ pub struct ShardSettings {
     pub read_buffer_bytes: u32,
     /// Milliseconds a stopping shard may take.
     pub drain_ms_max: u64,
+    /// The topic of [`FAULT_VARIABLE`].
+    #[cfg(debug_assertions)]
+    pub fault_topic: Option<String>,
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -24,7 +25,7 @@ use crate::rt::ring::DeviceRing;
 use crate::rt::runtime;
 use crate::rt::task::{Notify, sleep, spawn, yield_fairly};
 use crate::session::catalogue::Catalogue;
-use crate::telemetry::{Latency, RateLimit, ShardCounters, clock};
+use crate::telemetry::{BatchSizes, Latency, RateLimit, ShardCounters, clock};
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
 
 /// Log lines about dropped messages, per shard and second.
@@ -76,9 +77,20 @@ pub fn start(parts: Parts) -> Result<ShardThread, String> {
     let thread = std::thread::Builder::new()
         .name(name)
         .spawn(move || {
+            let mut last_words = parts.reporter.another();
             let core = parts.settings.core;
-            runtime::run(core, move || run(parts, started))
-                .map_err(|error| format!("the shard's runtime cannot be made: {error}"))?
+            let run = || runtime::run(core, move || run(parts, started));
+            let ended = match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(ended)) => ended,
+                Ok(Err(error)) => Err(format!("the shard's runtime cannot be made: {error}")),
+                Err(_) => Err("the shard panicked".to_owned()),
+            };
+            match &ended {
+                Ok(()) => last_words.drained(),
+                Err(why) => last_words.failed(why.clone()),
+            }
+            last_words.finish();
+            ended
         })
         .map_err(|error| format!("no thread for a shard: {error}"))?;
     match has_started.recv() {
@@ -131,6 +143,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
         payload_bytes_max: usize::MAX,
         counters: parts.counters,
         latency: Latency::new(),
+        batch_sizes: BatchSizes::new(),
         sequence: 0,
         wheel: Wheel::new(clock::monotonic_ms()),
         pool: Default::default(),
@@ -168,7 +181,6 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     shell.is_done.notified().await;
     link.close();
     link_task.await;
-    shell.state.borrow_mut().core.reporter.drained();
     Ok(())
 }
 

@@ -28,6 +28,7 @@ impl Core {
         self.registry.sweep(turn * shards + usize::from(self.number), self.now.ms);
         self.reporter.retry();
         self.latency.hand_over(&self.counters.confirm_latency);
+        self.batch_sizes.hand_over(&self.counters.batch_sizes);
         self.publish_ledger_counters();
         self.counters.tick(self.now.ms);
     }

@@ -35,6 +35,10 @@ pub trait Handler {
     fn on_no_responders(&self, subject: Option<&[u8]>) {
         let _ = subject;
     }
+    /// A batch of so many messages is being written.
+    fn on_batch(&self, messages: u32) {
+        let _ = messages;
+    }
     /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
     fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.

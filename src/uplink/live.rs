@@ -271,7 +271,13 @@ impl Live {
     fn next_batch(&self) -> Option<Vec<u8>> {
         let mut ledger = self.ledger.borrow_mut();
         let may_write = !self.is_leaving.get() || ledger.is_ping_requested();
-        if may_write { ledger.take_for_write() } else { None }
+        let batch = if may_write { ledger.take_for_write() } else { None };
+        let messages = ledger.messages_in_flight();
+        drop(ledger);
+        if batch.is_some() {
+            self.handler.on_batch(messages);
+        }
+        batch
     }
 
     /// Asks for a PONG now and then, and ends a connection on which none comes.

@@ -255,13 +255,16 @@ pub(super) fn split(packet: &[u8]) -> Result<(FixedHeader, &[u8]), Malformed> {
 /// bytes end before it does.
 #[inline]
 pub(super) fn variable_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> {
-    match bytes.first() {
-        Some(&byte) if byte < 0x80 => Ok(Some((u32::from(byte), 1))),
-        Some(_) => long_variable_integer(bytes),
-        None => Ok(None),
+    match *bytes {
+        [first, ..] if first < 0x80 => Ok(Some((u32::from(first), 1))),
+        [first, second @ 1..0x80, ..] => {
+            Ok(Some((u32::from(first & 0x7F) | u32::from(second) << 7, 2)))
+        }
+        _ => long_variable_integer(bytes),
     }
 }
 
+#[inline(never)]
 fn long_variable_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> {
     let mut value = 0;
     for (index, &byte) in bytes.iter().take(4).enumerate() {

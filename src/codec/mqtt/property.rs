@@ -391,6 +391,7 @@ macro_rules! property_set {
                 }
             }
 
+            #[inline(never)]
             fn read_section(section: &'a [u8]) -> Result<Self, $crate::codec::mqtt::Malformed> {
                 use $crate::codec::mqtt::property::{self, id};
                 let mut set = Self::default();

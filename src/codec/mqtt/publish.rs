@@ -60,7 +60,7 @@ pub struct Publish<'a> {
 }
 
 /// Reads one whole packet that is known to be a PUBLISH: what [`decode`](super::decode) does for it,
-/// without the detour over [`Packet`](super::Packet).
+/// without a copy into [`Packet`](super::Packet). This is the way of the message path.
 ///
 /// # Errors
 /// The rule it breaks; [`Malformed::PacketType`] if it is another packet.
@@ -74,7 +74,8 @@ pub fn decode_publish(packet: &[u8], version: Version) -> Result<Publish<'_>, Ma
 }
 
 impl<'a> Publish<'a> {
-    #[inline]
+    // always: else the packet is copied from the result of this function into that of `decode`
+    #[inline(always)]
     pub(super) fn read(
         header: FixedHeader,
         body: &'a [u8],
@@ -86,11 +87,36 @@ impl<'a> Publish<'a> {
             QoS::AtMostOnce => None,
             _ => Some(reader.packet_id()?),
         };
-        let properties = if version.is_v5() {
-            PublishProperties::read(&mut reader)?
-        } else {
-            PublishProperties::default()
+        // most messages have no property: the length of the properties is one byte, 0
+        let payload = match reader.rest() {
+            rest if !version.is_v5() => rest,
+            [0, payload @ ..] => payload,
+            rest => return Self::read_properties(header, topic, packet_id, rest),
         };
+        if topic.is_empty() {
+            return Err(Malformed::TopicEmpty);
+        }
+        Ok(Self {
+            dup: header.dup(),
+            qos: header.qos(),
+            retain: header.retain(),
+            topic,
+            packet_id,
+            properties: PublishProperties::default(),
+            payload,
+        })
+    }
+
+    /// Reads properties and payload.
+    #[inline(never)]
+    fn read_properties(
+        header: FixedHeader,
+        topic: &'a str,
+        packet_id: Option<PacketId>,
+        rest: &'a [u8],
+    ) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(rest);
+        let properties = PublishProperties::read(&mut reader)?;
         if topic.is_empty() && properties.topic_alias.is_none() {
             return Err(Malformed::TopicEmpty);
         }

@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         if memchr::memchr(0, bytes).is_some() {
             return Err(Malformed::NulInString);
         }
-        simdutf8::basic::from_utf8(bytes).map_err(|_| Malformed::Utf8)
+        core::str::from_utf8(bytes).map_err(|_| Malformed::Utf8)
     }
 
     /// A length as variable byte integer, then that many bytes: the properties (MQTT §2.2.2).

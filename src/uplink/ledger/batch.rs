@@ -193,6 +193,8 @@ pub(super) struct Batch {
     pub(super) tallies: Vec<Tally>,
     /// Where in `tallies` the last message was counted.
     last_tally: usize,
+    /// Messages in it.
+    pub(super) messages: u32,
     /// When the first message was appended.
     pub(super) first_us: u64,
     pub(super) has_ping: bool,
@@ -214,6 +216,7 @@ impl Batch {
         if !self.tallies.get(self.last_tally).is_some_and(is_last) {
             self.last_tally = tally_of(&mut self.tallies, subject);
         }
+        self.messages += 1;
         let tally = &mut self.tallies[self.last_tally];
         tally.messages += 1;
         tally.messages - 1
@@ -343,6 +346,7 @@ impl Batch {
     fn forget_counts(&mut self) {
         self.tallies.clear();
         self.last_tally = 0;
+        self.messages = 0;
     }
 }
 

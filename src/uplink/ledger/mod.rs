@@ -295,6 +295,11 @@ impl Ledger {
         Some(bytes)
     }
 
+    /// Messages of the batch that is with the writer; 0 when none is.
+    pub fn messages_in_flight(&self) -> u32 {
+        if self.in_flight { self.kept[self.written - 1].messages } else { 0 }
+    }
+
     /// The write of the batch last taken has ended, well or not; `bytes` is its buffer. After a
     /// failure [`disconnected`](Self::disconnected) must follow.
     pub fn write_done(&mut self, bytes: Vec<u8>) {
