@@ -4,3 +4,4 @@
 mod avro;
 mod corpus;
 mod kp1;
+mod nats;
