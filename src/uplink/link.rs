@@ -143,9 +143,9 @@ impl Link {
                 // A server that ends every connection soon is left alone for longer and longer.
                 if came_up.elapsed() >= settings.reconnect_delay_max {
                     delay = settings.reconnect_delay_min;
-                }
-                if is_leaving {
-                    continue;
+                    if is_leaving {
+                        continue;
+                    }
                 }
             }
             if !self.is_closing.get() {
