@@ -47,7 +47,7 @@ pub trait Handler {
     }
 }
 
-/// See the [module](self).
+/// A shard's connection to NATS, kept alive over all known servers.
 #[derive(Debug)]
 pub struct Link {
     dialer: Arc<Dialer>,
