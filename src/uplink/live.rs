@@ -203,7 +203,7 @@ impl Live {
             let live = self.clone();
             spawn(async move {
                 sleep(LAME_DUCK_WAIT).await;
-                live.end("the server shuts down");
+                live.end("the server shuts down and confirms no more");
             });
         }
     }
