@@ -1,0 +1,3 @@
+//! Property and differential tests of the wire formats.
+
+mod mqtt;
