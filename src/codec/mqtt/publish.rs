@@ -355,7 +355,6 @@ mod tests {
                     packet_id: PacketId::new(5),
                     topic_alias: alias,
                     retain: true,
-                    ..PublishHead::default()
                 };
                 let mut short = Vec::new();
                 encode_publish(&head, &["a/", "", "b"], &payload, version, &mut short)
@@ -368,7 +367,6 @@ mod tests {
                     packet_id: head.packet_id,
                     properties: PublishProperties { topic_alias: alias, ..Default::default() },
                     payload: &payload,
-                    ..Publish::default()
                 };
                 let mut long = Vec::new();
                 publish.encode(version, &mut long).expect("fits");
