@@ -32,6 +32,9 @@ use saved::Saved;
 use subscriptions::Subscriptions;
 use topics::Topics;
 
+/// Packet type of a PUBLISH, in the high half of its first byte (MQTT §2.1.2).
+const PUBLISH: u8 = 3;
+
 /// What the shell must do about a packet; replies are in the buffer already.
 #[derive(Debug)]
 pub enum Step<'a> {
@@ -141,9 +144,14 @@ impl Session {
     #[inline]
     pub fn packet<'a>(&mut self, packet: &'a [u8], policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {
         match self.state {
+            State::Live if packet.first().is_some_and(|first| first >> 4 == PUBLISH) => {
+                match mqtt::decode_publish(packet, self.version) {
+                    Ok(publish) => self.publish(publish, policy, out),
+                    Err(rule) => self.malformed(rule, out),
+                }
+            }
             State::Live => match mqtt::decode(packet, self.version) {
-                Ok(Packet::Publish(publish)) => self.publish(publish, policy, out),
-                Ok(other) => self.other(other, policy, out),
+                Ok(packet) => self.other(packet, policy, out),
                 Err(rule) => self.malformed(rule, out),
             },
             State::Expecting => self.first(packet, policy, out),
@@ -194,6 +202,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Step<'a> {
         let v5 = self.version.is_v5();
+        if !publish.properties.subscription_ids.is_empty() {
+            // MQTT-3.3.4-6: only a server sends them.
+            return self.fail(ReasonCode::ProtocolError, CloseReason::ProtocolError, out);
+        }
         if publish.retain && v5 {
             // MQTT-3.2.2-14: CONNACK said that nothing is retained.
             return self.fail(ReasonCode::RetainNotSupported, CloseReason::ProtocolError, out);
