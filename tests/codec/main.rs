@@ -1,12 +1,7 @@
-<<<<<<< HEAD
 //! The wire formats against independent implementations, against properties and against the fuzz
 //! corpus.
 
 mod avro;
 mod corpus;
 mod kp1;
-=======
-//! Property and differential tests of the wire formats.
-
 mod mqtt;
->>>>>>> mqtt
