@@ -6,15 +6,18 @@
 //!
 //! An `int` or `long` is a zig-zag varint: little-endian groups of seven bits, at most
 //! [`VARINT_BYTES_MAX`] of them. A `string` or `bytes` is a `long` length and that many bytes. A
-//! union is the `long` index of the branch and the value of that branch (Avro 1.12, Binary Encoding).
+//! union is the `long` index of the branch and the value of that branch (Avro 1.12, Binary
+//! Encoding).
 
 mod error;
 mod esp;
 mod reader;
+mod template;
 
 pub use error::AvroError;
-pub use esp::{ClientData, ClientDataTemplate, ConfigName, ExtensionData, config_name};
+pub use esp::{ClientData, ExtensionData};
 pub use reader::Reader;
+pub use template::{ClientDataTemplate, ConfigName, config_name};
 
 /// The longest varint of a 64-bit value, in bytes: ten groups of seven bits.
 pub const VARINT_BYTES_MAX: usize = 10;

@@ -100,8 +100,19 @@ impl<'a> Reader<'a> {
         Ok(block)
     }
 
+    /// Most numbers of a message are lengths and branches: one byte.
     #[inline]
     fn varint(&mut self, expected: &'static str) -> Result<i64, AvroError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(un_zig_zag(u64::from(byte)))
+            }
+            _ => self.long_varint(expected),
+        }
+    }
+
+    fn long_varint(&mut self, expected: &'static str) -> Result<i64, AvroError> {
         let at = self.at;
         let mut value = 0u64;
         for group in 0..VARINT_BYTES_MAX {
@@ -115,11 +126,15 @@ impl<'a> Reader<'a> {
             }
             value |= u64::from(byte & 0x7f) << (7 * group);
             if byte < 0x80 {
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(un_zig_zag(value));
             }
         }
         Err(AvroError::VarintTooLong { at })
     }
+}
+
+const fn un_zig_zag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

@@ -1,0 +1,6 @@
+//! The wire formats against independent implementations, against properties and against the fuzz
+//! corpus.
+
+mod avro;
+mod corpus;
+mod kp1;
