@@ -8,5 +8,6 @@ pub mod codec;
 pub mod config;
 pub mod control;
 pub mod rt;
+pub mod server;
 pub mod shard;
 pub mod telemetry;

@@ -74,6 +74,18 @@ impl ReplicaId {
     }
 }
 
+/// A setting that is one of a few words.
+pub(super) trait Choice: Copy + PartialEq + 'static {
+    /// The words and what they stand for, in the order they are shown.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word of this value.
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
+        found.map_or("", |(word, _)| word)
+    }
+}
+
 /// How many shards (threads with an io_uring each) carry the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shards {
@@ -93,6 +105,11 @@ pub enum WhenUnavailable {
     Refuse,
 }
 
+impl Choice for WhenUnavailable {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("wait", Self::Wait), ("refuse", Self::Refuse)];
+}
+
 /// What becomes of a QoS 0 publish when the buffers towards NATS are full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qos0WhenFull {
@@ -100,6 +117,10 @@ pub enum Qos0WhenFull {
     Wait,
     /// It is dropped and counted.
     Drop,
+}
+
+impl Choice for Qos0WhenFull {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("drop", Self::Drop)];
 }
 
 /// How the field `configName` of a `ClientData` is filled (4/ESP).
@@ -111,6 +132,11 @@ pub enum ConfigName {
     Null,
     /// Not written at all, for extension services built on the schema without that field.
     Omit,
+}
+
+impl Choice for ConfigName {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("from-path", Self::FromPath), ("null", Self::Null), ("omit", Self::Omit)];
 }
 
 /// The least severe log event that is written.
@@ -128,16 +154,20 @@ pub enum LogLevel {
     Trace,
 }
 
+impl Choice for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
 impl LogLevel {
     /// The level in the words of the `tracing` crate's filters.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
+        self.word()
     }
 }
 
@@ -148,4 +178,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }

@@ -1,0 +1,36 @@
+//! What an operator should know about settings that are valid.
+
+use super::nats_url::UrlCredentials;
+use super::settings::Settings;
+use super::types::{MASK, Secret};
+
+impl Settings {
+    /// Warnings to show at start and by `ringgate check`, one line each.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = vec![
+            "identity is trustful: any endpoint token is accepted, and is the endpoint id"
+                .to_owned(),
+        ];
+        if self.kaa.applications.values().all(|application| application.versions.is_empty()) {
+            notices.push("kaa.applications has no version: no publish can be carried".into());
+        }
+        if self.kaa.extension_instances.is_empty() {
+            notices.push("kaa.extension-instances is empty: no publish can be carried".into());
+        }
+        if self.secrets().any(|secret| secret.expose() == MASK) {
+            notices.push(format!(
+                "a NATS password or token is {MASK}, which is what `ringgate check` shows \
+                 instead of a secret"
+            ));
+        }
+        notices
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let nats = &self.ringgate.nats;
+        let embedded = nats.urls.iter().filter_map(|url| match url.credentials.as_ref()? {
+            UrlCredentials::UserPassword(_, secret) | UrlCredentials::Token(secret) => Some(secret),
+        });
+        nats.credentials.password.iter().chain(&nats.credentials.token).chain(embedded)
+    }
+}
