@@ -3,6 +3,7 @@
 //!
 //! The server is the one that `RINGGATE_NATS_SERVER` names, else `nats-server` on the PATH.
 
+use ringgate::admin::{CONNECTIONS_MAX, REQUEST_TIME_MAX};
 use ringgate::codec::avro::ExtensionData;
 use ringgate::config::{Nats, NatsUrl, ReplicaId, Secret, Settings};
 use ringgate::control::{Control, Outcome, ShardHandle, StartError};
@@ -257,6 +258,23 @@ fn metrics_are_served_and_other_requests_refused_with_what_there_is() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     assert_eq!(status(&http(address, "GET", "/health").0), "500", "still serving");
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn connections_that_say_nothing_do_not_keep_others_out_for_long() {
+    let (control, mut shards) = start(free_port());
+    let address = control.management_addr();
+    let connect = |_| TcpStream::connect(address).expect("connects");
+    let silent: Vec<_> = (0..CONNECTIONS_MAX).map(connect).collect();
+    let started = Instant::now();
+    assert_eq!(status(&http(address, "GET", "/health").0), "500");
+    let waited = started.elapsed();
+    assert!(waited > REQUEST_TIME_MAX / 2, "no bound on connections: after {waited:?}");
+    assert!(waited < REQUEST_TIME_MAX * 3, "{waited:?}");
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).expect("closed in order"), 0);
+    }
     assert_eq!(finish(control, &mut shards), Outcome::Drained);
 }
 
