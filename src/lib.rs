@@ -4,10 +4,13 @@
 //! `docs/architecture.md` has the bird's-eye view and the map of the rooms.
 
 pub mod admin;
+pub mod auth;
 pub mod codec;
 pub mod config;
 pub mod control;
 pub mod rt;
 pub mod server;
+pub mod session;
 pub mod shard;
 pub mod telemetry;
+pub mod uplink;

@@ -1,14 +1,261 @@
-//! The running gateway.
+//! The running gateway: turns the settings into shards and a control thread, and waits for their
+//! end.
 
-use crate::config::Settings;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Provider;
+use crate::codec::avro;
+use crate::codec::mqtt::QoS;
+use crate::config::{self, Settings, Shards};
+use crate::control::{Control, Outcome, ShardHandle};
+use crate::rt::{listener, preflight, runtime};
+use crate::session::Policy;
+use crate::session::catalogue::{Catalogue, Extension};
+use crate::shard::mail::{self, Mailbox, Reporter};
+use crate::shard::registry::Registry;
+use crate::shard::{self, Parts, ShardSettings, ShardThread};
+use crate::telemetry::logging::{self, Format};
+use crate::telemetry::{LinkStatus, ShardCounters};
+use crate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
 /// Runs the gateway until it is told to stop.
 ///
 /// # Errors
-/// What kept it from running, in words for the operator.
+/// What kept it from running, or from ending well, in words for the operator.
 pub fn run(settings: Settings) -> Result<(), String> {
+    start_logging(&settings)?;
     for notice in settings.notices() {
-        eprintln!("ringgate: note: {notice}");
+        tracing::warn!("{notice}");
     }
-    Err("this build has no shard to run".into())
+    preflight::check().map_err(|refusal| refusal.to_string())?;
+    let gateway = Gateway::build(&settings)?;
+    let addresses = listen_addresses(&settings);
+    let (control, threads) = gateway.start(&settings)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        replica = settings.service.replica_id.as_str(),
+        shards = threads.len(),
+        listen = ?addresses,
+        management = %control.management_addr(),
+        "ringgate is ready"
+    );
+    finish(control.join(), threads)
+}
+
+fn start_logging(settings: &Settings) -> Result<(), String> {
+    let format = match settings.ringgate.log.format {
+        config::LogFormat::Text => Format::Text,
+        config::LogFormat::Json => Format::Json,
+    };
+    logging::init(settings.ringgate.log.level.as_str(), format).map_err(|error| error.to_string())
+}
+
+/// Waits for the shards after an orderly end; after any other the process ends without them.
+fn finish(outcome: Outcome, threads: Vec<ShardThread>) -> Result<(), String> {
+    if outcome != Outcome::Drained {
+        return Err(outcome.to_string());
+    }
+    for thread in threads {
+        match thread.thread.join() {
+            Ok(ended) => ended?,
+            Err(_) => return Err("a shard panicked while it ended".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is made before the first thread starts.
+struct Gateway {
+    listeners: Vec<Vec<TcpListener>>,
+    cores: Vec<Option<usize>>,
+    dialer: Arc<Dialer>,
+    catalogue: Arc<Catalogue>,
+    registry: Arc<Registry>,
+}
+
+impl Gateway {
+    fn build(settings: &Settings) -> Result<Self, String> {
+        let cores = cores(settings);
+        let listeners = listen(settings, cores.len())?;
+        let dialer = Dialer::new(link_settings(settings)).map_err(|error| error.to_string())?;
+        Ok(Self {
+            listeners,
+            cores,
+            dialer,
+            catalogue: Arc::new(catalogue(settings)),
+            registry: Arc::new(Registry::new(settings.ringgate.mqtt.sessions_kept_max)),
+        })
+    }
+
+    fn start(self, settings: &Settings) -> Result<(Control, Vec<ShardThread>), String> {
+        let no_descriptor = |error: io::Error| format!("no mailbox for a shard: {error}");
+        let boxes = (0..self.cores.len())
+            .map(|_| mail::mailbox())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(no_descriptor)?;
+        let (peers, mailboxes): (Vec<_>, Vec<Mailbox>) = boxes.into_iter().unzip();
+        let (reports, reports_received) = mail::reports();
+        let handles: Vec<ShardHandle> = peers
+            .iter()
+            .map(|mail| ShardHandle {
+                mail: mail.clone(),
+                counters: Arc::new(ShardCounters::new()),
+                link: Arc::new(LinkStatus::new()),
+            })
+            .collect();
+        let control = Control::start(settings, handles.clone(), reports_received)
+            .map_err(|error| error.to_string())?;
+        let mut threads = Vec::new();
+        let shards = mailboxes.into_iter().zip(self.listeners).zip(self.cores).zip(handles);
+        for (number, (((mailbox, listeners), core), handle)) in (0u16..).zip(shards) {
+            threads.push(shard::start(Parts {
+                number,
+                settings: shard_settings(settings, number, core, peers.len()),
+                listeners,
+                catalogue: self.catalogue.clone(),
+                registry: self.registry.clone(),
+                mailbox,
+                peers: peers.clone(),
+                reporter: Reporter::new(reports.clone(), number, handle.counters.clone()),
+                counters: handle.counters,
+                dialer: self.dialer.clone(),
+                limits: Limits {
+                    batch_bytes_max: settings.ringgate.nats.batch_bytes_max,
+                    unconfirmed_bytes_max: settings.ringgate.nats.unconfirmed_bytes_max,
+                },
+                link_status: handle.link,
+            })?);
+        }
+        Ok((control, threads))
+    }
+}
+
+/// A core for each shard; more shards than cores share them.
+fn cores(settings: &Settings) -> Vec<Option<usize>> {
+    let available = runtime::cores();
+    let shards = match settings.ringgate.shards {
+        Shards::Auto => available.len(),
+        Shards::Count(count) => usize::from(count),
+    };
+    let pinned = |shard: usize| available.get(shard % available.len().max(1)).copied();
+    (0..shards.max(1)).map(|n| pinned(n).filter(|_| settings.ringgate.pin_threads)).collect()
+}
+
+fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
+    let tcp = &settings.kaa.mqtt_tcp;
+    let addresses = settings.ringgate.listen.addresses.iter();
+    addresses.filter(|_| tcp.enabled).map(|ip| SocketAddr::new(*ip, tcp.port)).collect()
+}
+
+/// A set of listening sockets for each shard.
+fn listen(settings: &Settings, shards: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+    let addresses = listen_addresses(settings);
+    let backlog = i32::try_from(settings.ringgate.listen.backlog).unwrap_or(i32::MAX);
+    let explain = |address: SocketAddr, error: io::Error| {
+        format!(
+            "cannot listen on {address} for MQTT: {error}; stop what listens there, or change \
+             kaa.kpc.transports.mqtt.tcp.port or ringgate.listen.addresses"
+        )
+    };
+    for address in &addresses {
+        listener::probe(*address).map_err(|error| explain(*address, error))?;
+    }
+    let of_shard = |_| {
+        let listen =
+            |a: &SocketAddr| listener::listen(*a, backlog).map_err(|error| explain(*a, error));
+        addresses.iter().map(listen).collect()
+    };
+    (0..shards).map(of_shard).collect()
+}
+
+fn catalogue(settings: &Settings) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    for (name, instance) in &settings.kaa.extension_instances {
+        catalogue.add_extension(Extension {
+            name: name.as_str().into(),
+            endpoint_aware: instance.endpoint_aware,
+            push_qos: instance.push_qos.and_then(QoS::from_u8),
+        });
+    }
+    for application in settings.kaa.applications.values() {
+        for (name, version) in &application.versions {
+            catalogue.add_version(name, version.allowed_extension_instances.as_deref());
+        }
+    }
+    catalogue
+}
+
+fn link_settings(settings: &Settings) -> LinkSettings {
+    let nats = &settings.ringgate.nats;
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    LinkSettings {
+        urls: nats.urls.clone(),
+        username: nats.credentials.username.clone(),
+        password: nats.credentials.password.clone(),
+        token: nats.credentials.token.clone(),
+        credentials_file: nats.credentials.credentials_file.clone(),
+        nkey_seed_file: nats.credentials.nkey_seed_file.clone(),
+        tls: TlsSettings {
+            required: nats.tls.required,
+            first: nats.tls.first,
+            ca_file: nats.tls.ca_file.clone(),
+            cert_file: nats.tls.cert_file.clone(),
+            key_file: nats.tls.key_file.clone(),
+        },
+        connect_timeout: ms(nats.connect_timeout_ms),
+        reconnect_delay_min: ms(nats.reconnect_delay_ms_min),
+        reconnect_delay_max: ms(nats.reconnect_delay_ms_max),
+        ping_interval: ms(nats.ping_interval_ms),
+        pings_outstanding_max: nats.pings_outstanding_max,
+    }
+}
+
+fn shard_settings(
+    settings: &Settings,
+    number: u16,
+    core: Option<usize>,
+    shards: usize,
+) -> ShardSettings {
+    let ringgate = &settings.ringgate;
+    let grace_ms = u64::from(settings.service.graceful_shutdown_s) * 1000;
+    ShardSettings {
+        replica: format!("{}-{number}", settings.service.replica_id.as_str()),
+        core,
+        connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
+        connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
+        policy: policy(&ringgate.mqtt),
+        provider: Provider::Trustful,
+        config_name: match ringgate.esp.config_name {
+            config::ConfigName::FromPath => avro::ConfigName::FromPath,
+            config::ConfigName::Null => avro::ConfigName::Null,
+            config::ConfigName::Omit => avro::ConfigName::Omit,
+        },
+        client_data_timeout_ms: ringgate.esp.client_data_timeout_ms,
+        when_unavailable: ringgate.nats.when_unavailable,
+        qos0_when_full: ringgate.nats.qos0_when_full,
+        read_buffer_count: ringgate.read_buffers.count,
+        read_buffer_bytes: u32::try_from(ringgate.read_buffers.bytes).unwrap_or(u32::MAX),
+        // The control thread's own deadline is the whole time: a shard must be a little ahead of it.
+        drain_ms_max: grace_ms - grace_ms / 10,
+        #[cfg(debug_assertions)]
+        fault_topic: std::env::var(shard::settings::FAULT_VARIABLE).ok(),
+    }
+}
+
+fn policy(mqtt: &config::Mqtt) -> Policy {
+    Policy {
+        packet_bytes_max: u32::try_from(mqtt.packet_bytes_max).unwrap_or(u32::MAX),
+        keep_alive_s_max: mqtt.keep_alive_s_max,
+        client_id_bytes_max: mqtt.client_id_bytes_max,
+        receive_maximum: mqtt.receive_maximum,
+        topic_alias_maximum: mqtt.topic_alias_maximum,
+        session_expiry_s_max: mqtt.session_expiry_s_max,
+        subscriptions_max: mqtt.subscriptions_max,
+        outbound_messages_max: mqtt.outbound_messages_max,
+        outbound_bytes_max: mqtt.outbound_bytes_max,
+        push_qos: QoS::from_u8(mqtt.push_qos).unwrap_or_default(),
+    }
 }

@@ -102,16 +102,11 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         mqtt,
         esp,
         read_buffers,
-        batching_latency_us_max,
         log,
     } = ringgate;
     let mut keys = vec![
         key("ringgate.shards", Field::Shards(shards)),
         key("ringgate.pin-threads", Field::Flag(pin_threads)),
-        key(
-            "ringgate.batching-latency-us-max",
-            Field::Integer(batching_latency_us_max, limits::BATCHING_LATENCY_US),
-        ),
         key("ringgate.management.address", Field::Address(management_address)),
         key("ringgate.listen.addresses", Field::Addresses(&mut listen.addresses)),
         key("ringgate.listen.backlog", Field::Integer(&mut listen.backlog, limits::BACKLOG)),

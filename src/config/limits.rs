@@ -50,10 +50,7 @@ pub const QOS: Limit = Limit::new(0, 2, "");
 /// `ringgate.shards`
 pub const SHARDS: Limit = Limit::new(1, 1_024, "shards");
 /// `ringgate.listen.backlog`
-pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");
-/// `ringgate.batching-latency-us-max`
-pub const BATCHING_LATENCY_US: Limit = Limit::new(0, 1_000, "microseconds");
-/// `ringgate.read-buffers.count`: the kernel takes at most 32768 in one ring.
+pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");/// `ringgate.read-buffers.count`: the kernel takes at most 32768 in one ring.
 pub const READ_BUFFERS: Limit = Limit::new(1, 32_768, "buffers");
 /// `ringgate.read-buffers.bytes`
 pub const READ_BUFFER_BYTES: Limit = Limit::new(1_024, 1_048_576, "bytes");

@@ -104,8 +104,6 @@ pub struct Ringgate {
     pub esp: Esp,
     /// `ringgate.read-buffers`: memory that arriving bytes land in.
     pub read_buffers: ReadBuffers,
-    /// Microseconds that arrivals may gather under load before they are handled; 0 is never.
-    pub batching_latency_us_max: u32,
     /// `ringgate.log`
     pub log: Log,
 }
@@ -269,7 +267,6 @@ impl Default for Ringgate {
             mqtt: Mqtt::default(),
             esp: Esp::default(),
             read_buffers: ReadBuffers::default(),
-            batching_latency_us_max: 50,
             log: Log::default(),
         }
     }

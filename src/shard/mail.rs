@@ -4,7 +4,10 @@
 //! control thread: a bounded channel, with a backlog of the shard's own for when it is full.
 //! Neither side ever waits for the other.
 
+use super::correlation::ConnectionKey;
+use super::registry::Place;
 use crate::rt::eventfd::EventFd;
+use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
@@ -42,6 +45,25 @@ pub enum Mail {
     RouteMoved {
         /// Id of the endpoint.
         endpoint: Box<str>,
+    },
+    /// A client id of this shard has connected on another one: its connection here must end
+    /// (MQTT-3.1.4-3).
+    Takeover {
+        /// The connection that has owned it until now.
+        connection: ConnectionKey,
+        /// The client id.
+        client_id: Arc<str>,
+        /// Who wants the session; `None` when nobody does.
+        heir: Option<Place>,
+    },
+    /// The answer to [`Mail::Takeover`] with an heir.
+    SessionMoved {
+        /// The connection that waits for it.
+        to: ConnectionKey,
+        /// The client id.
+        client_id: Arc<str>,
+        /// The session, if it outlived its connection.
+        saved: Option<Box<Saved>>,
     },
     /// Stop gracefully: accept no more, say goodbye, flush and confirm, then [`Report::Drained`].
     Drain,
@@ -189,6 +211,12 @@ impl Reporter {
     #[must_use]
     pub fn new(sender: mpsc::Sender<Report>, shard: u16, counters: Arc<ShardCounters>) -> Self {
         Self { sender, shard, backlog: VecDeque::new(), counters }
+    }
+
+    /// A second reporter of the same shard, for what is to be said after its end.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::new(self.sender.clone(), self.shard, self.counters.clone())
     }
 
     /// The endpoint speaks through this shard now.

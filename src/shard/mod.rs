@@ -1,3 +1,291 @@
 //! One shard: a thread that owns its connections, sessions, routes and its link to NATS.
+//!
+//! [`core`] decides; this file is its shell: it owns the device ring, reads the clock, turns
+//! completions, mail, the link's events and ticks into calls of the core, and at the end of each
+//! turn carries out what the core has left to do, in one submission to the ring and one write to
+//! NATS.
 
+pub mod affinity;
+mod answer;
+pub mod connection;
+pub mod core;
+pub mod correlation;
+mod drain;
+pub mod endpoints;
+mod enter;
 pub mod mail;
+mod pool;
+mod publish;
+mod recent;
+pub mod registry;
+pub mod settings;
+mod start;
+mod tick;
+mod wheel;
+
+use std::cell::RefCell;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+pub use settings::ShardSettings;
+pub use start::{Parts, ShardThread, start};
+
+use crate::rt::ring::{Completion, DeviceRing, Stopped};
+use crate::rt::socket;
+use crate::rt::task::Notify;
+use crate::telemetry::{CloseReason, clock};
+use crate::uplink::{Handler, Link};
+use connection::Life;
+use core::{Core, Now};
+use drain::Drain;
+use mail::Mail;
+
+/// Completions taken in one turn before other tasks get theirs.
+const COMPLETIONS_PER_TURN_MAX: usize = 4096;
+/// Rounds of carrying out and reaping within one turn.
+const ROUNDS_PER_TURN_MAX: usize = 4;
+/// How long a closed connection may take to read our last packet and close its side.
+pub(crate) const LINGER_MS_MAX: u64 = 3000;
+
+/// The shell's state; every task of the shard borrows it between awaits only.
+pub(crate) struct Shell {
+    pub(crate) state: RefCell<State>,
+    pub(crate) link: Rc<Link>,
+    /// Raised when the shard has drained.
+    pub(crate) is_done: Notify,
+}
+
+pub(crate) struct State {
+    pub(crate) core: Core,
+    pub(crate) ring: DeviceRing,
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Listeners whose accept has stopped and is armed again at the next tick.
+    pub(crate) stopped_listeners: Vec<u32>,
+    pub(crate) drain: Drain,
+}
+
+impl Shell {
+    /// Runs `work` as one turn: with the clock read before, and what it left behind carried out
+    /// after.
+    pub(crate) fn turn(&self, work: impl FnOnce(&mut State)) {
+        let started = Instant::now();
+        let state = &mut *self.state.borrow_mut();
+        state.core.now = now();
+        work(state);
+        state.carry_out();
+        self.link.flush();
+        if state.drained() {
+            self.is_done.notify();
+        }
+        let counters = &state.core.counters;
+        counters.loop_wakeups.add(1);
+        counters.loop_busy_ns.add(started.elapsed().as_nanos() as u64);
+    }
+
+    /// Takes what has completed on the device ring; whether more waits.
+    pub(crate) fn device_turn(&self) -> bool {
+        let mut has_more = false;
+        self.turn(|state| has_more = state.reap());
+        has_more
+    }
+
+    /// Takes one mail.
+    pub(crate) fn take_mail(&self, mail: Mail) {
+        let state = &mut *self.state.borrow_mut();
+        state.core.now = now();
+        let core = &mut state.core;
+        match mail {
+            Mail::Push { reply_to, datum } => core.extension_data(reply_to.as_deref(), &datum),
+            Mail::RouteMoved { endpoint } => core.endpoints.moved_away(&endpoint),
+            Mail::Takeover { connection, client_id, heir } => {
+                core.takeover(connection, client_id, heir);
+            }
+            Mail::SessionMoved { to, client_id, saved } => core.session_moved(to, client_id, saved),
+            Mail::Drain => state.begin_drain(),
+        }
+    }
+}
+
+impl Handler for Shell {
+    fn on_up(&self, payload_bytes_max: usize) {
+        self.turn(|state| state.core.link_up(payload_bytes_max));
+    }
+
+    fn on_down(&self, _why: &str) {
+        self.turn(|state| state.core.link_down());
+    }
+
+    fn on_message(&self, _subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
+        let state = &mut *self.state.borrow_mut();
+        let reply = reply.and_then(|reply| std::str::from_utf8(reply).ok());
+        let core = &mut state.core;
+        if catch_unwind(AssertUnwindSafe(|| core.extension_data(reply, payload))).is_err() {
+            core.counters.panics.add(1);
+        }
+    }
+
+    fn on_confirmed(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.core.now = now();
+        state.core.settle();
+    }
+
+    fn on_error(&self, _text: &str) {
+        self.state.borrow().core.counters.nats_errors.add(1);
+    }
+
+    fn on_batch(&self, messages: u32) {
+        self.state.borrow_mut().core.batch_sizes.record(u64::from(messages));
+    }
+
+    fn on_turn_end(&self) {
+        self.turn(|_| {});
+    }
+}
+
+impl State {
+    /// Takes completions, up to a bound; whether more may wait.
+    fn reap(&mut self) -> bool {
+        if let Err(error) = self.ring.submit() {
+            tracing::error!(shard = self.core.number, %error, "the device ring refuses work");
+        }
+        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+            match self.ring.next() {
+                Some(completion) => self.complete(completion),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { listener, socket, armed } => {
+                socket::delay_acknowledgements(&socket);
+                self.core.opened(socket);
+                if !armed {
+                    self.accept(listener);
+                }
+            }
+            Completion::AcceptStopped { listener, error } => self.accept_stopped(listener, &error),
+            Completion::Received { key, buffer, len, armed } => {
+                if !armed {
+                    self.receive_stopped(key);
+                }
+                let bytes = self.ring.buffers().bytes(&buffer, len);
+                let core = &mut self.core;
+                if catch_unwind(AssertUnwindSafe(|| core.received(key, bytes))).is_err() {
+                    core.panicked(key);
+                }
+                self.ring.recycle(buffer);
+            }
+            Completion::ReceiveStopped { key, why } => {
+                self.receive_stopped(key);
+                match why {
+                    Stopped::Closed => self.core.peer_ended(key, false),
+                    Stopped::Failed(_) => self.core.peer_ended(key, true),
+                    Stopped::NoBuffers => self.core.counters.read_buffers_exhausted.add(1),
+                    Stopped::Cancelled => {}
+                }
+            }
+            Completion::Sent { key, bytes, result } => {
+                let core = &mut self.core;
+                let is_ok = result.is_ok();
+                if catch_unwind(AssertUnwindSafe(|| core.sent(key, bytes, is_ok))).is_err() {
+                    core.panicked(key);
+                }
+            }
+        }
+    }
+
+    fn receive_stopped(&mut self, index: u32) {
+        if let Some(connection) = self.core.connections.get_mut(index as usize) {
+            connection.receiving = false;
+            connection.cancelling = false;
+            self.core.touch(index);
+        }
+    }
+
+    /// Accepts on a listener from now on.
+    pub(crate) fn accept(&mut self, listener: u32) {
+        if let Some(socket) = self.listeners.get(listener as usize) {
+            self.ring.accept(listener, socket.as_raw_fd());
+        }
+    }
+
+    fn accept_stopped(&mut self, listener: u32, error: &std::io::Error) {
+        if self.core.draining {
+            return;
+        }
+        tracing::error!(
+            shard = self.core.number,
+            %error,
+            "accepting has stopped and is tried again; with too many open files, raise LimitNOFILE"
+        );
+        self.stopped_listeners.push(listener);
+    }
+
+    /// Carries out what the core has left to do, and reaps what completes at once, so that a send
+    /// that goes through costs no wake-up of its own.
+    fn carry_out(&mut self) {
+        for _ in 0..ROUNDS_PER_TURN_MAX {
+            while let Some(index) = self.core.dirty.pop() {
+                self.finish(index);
+            }
+            if !self.ring.has_queued() {
+                return;
+            }
+            self.reap();
+        }
+        while let Some(index) = self.core.dirty.pop() {
+            self.finish(index);
+        }
+        if let Err(error) = self.ring.submit() {
+            tracing::error!(shard = self.core.number, %error, "the device ring refuses work");
+        }
+    }
+
+    /// Does what is to be done for one connection: send, read on or no more, close.
+    fn finish(&mut self, index: u32) {
+        let Some(connection) = self.core.connections.get_mut(index as usize) else { return };
+        connection.is_dirty = false;
+        let descriptor = connection.socket.as_raw_fd();
+        if connection.can_send() {
+            let bytes = std::mem::take(&mut connection.out);
+            connection.sending_bytes = bytes.len();
+            self.ring.send(index, descriptor, bytes);
+        }
+        if connection.life == Life::Closing && connection.waiting_bytes() == 0 {
+            let peer_reads_on = !connection.peer_closed
+                && connection.close_reason != Some(CloseReason::ClientDisconnect);
+            if peer_reads_on {
+                socket::shutdown_write(&connection.socket);
+                connection.life = Life::Lingering;
+            } else {
+                connection.shut();
+            }
+        }
+        if connection.life == Life::Lingering && connection.peer_closed {
+            connection.shut();
+        }
+        if connection.wants_receive() {
+            connection.receiving = true;
+            self.ring.receive(index, descriptor);
+        } else if connection.wants_cancel() {
+            connection.cancelling = true;
+            self.ring.cancel_receive(index);
+        }
+        if connection.life == Life::Shut && connection.is_idle() {
+            self.core.remove(index);
+        }
+    }
+}
+
+fn now() -> Now {
+    let us = clock::monotonic_us();
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Now { us, ms: us / 1000, unix_ms: unix_ms as i64 }
+}

@@ -14,6 +14,13 @@ pub fn monotonic_ms() -> u64 {
     ORIGIN.elapsed().as_millis() as u64
 }
 
+/// Microseconds since the first call in this process. Never goes back.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    // u64 microseconds last 584 thousand years.
+    ORIGIN.elapsed().as_micros() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

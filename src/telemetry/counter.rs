@@ -15,6 +15,12 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Takes over a count kept elsewhere. To be called by the one writing thread only.
+    #[inline]
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Relaxed);
+    }
+
     /// The count so far.
     #[inline]
     #[must_use]

@@ -1,0 +1,301 @@
+//! NATS → device: answers and pushes of extension services, and what NATS says of our batches.
+
+use super::connection::Hold;
+use super::core::Core;
+use super::correlation::ConnectionKey;
+use super::recent::{Asker, Request};
+use crate::codec::avro::{ClientData, ExtensionData};
+use crate::codec::kp1::{self, ResponseTopic};
+use crate::codec::mqtt::{QoS, ReasonCode};
+use crate::session::Delivery;
+use crate::session::catalogue::Extension;
+use crate::session::topics::EndpointKey;
+use crate::shard::affinity;
+use crate::telemetry::{CloseReason, DropReason};
+use crate::uplink::ledger::{Outcome, Tag, Verdict};
+
+impl Core {
+    /// An ExtensionData datum has come, as an answer or a push. `reply_to` is where the extension
+    /// wants the endpoint's next messages (4/ESP affinity).
+    pub fn extension_data(&mut self, reply_to: Option<&str>, datum: &[u8]) {
+        if let Err(reason) = self.deliver(reply_to, datum) {
+            self.counters.dropped(reason);
+            if let Some(suppressed) = self.log_drop.allow(self.now.ms) {
+                tracing::warn!(shard = self.number, %reason, suppressed, "answer dropped");
+            }
+        }
+    }
+
+    fn deliver(&mut self, reply_to: Option<&str>, datum: &[u8]) -> Result<(), DropReason> {
+        let data = ExtensionData::decode(datum).map_err(|_| DropReason::BadExtensionData)?;
+        if data.expired(self.now.unix_ms) {
+            return Err(DropReason::Expired);
+        }
+        let catalogue = self.catalogue.clone();
+        let extension = data
+            .extension_instance_name
+            .and_then(|name| catalogue.extension_named(name))
+            .ok_or(DropReason::BadExtensionData)?;
+        let asker = self.asker(&data, extension)?;
+        let index = asker.connection.index;
+        let endpoint = data.endpoint_id.and_then(|id| self.endpoints.find_key(id));
+        self.write_answer(&data, extension, endpoint)?;
+        if let Some(subject) = reply_to {
+            self.set_affinity(index, extension, endpoint, subject);
+        }
+        let topic = std::mem::take(&mut self.topic_text);
+        let payload = std::mem::take(&mut self.payload_text);
+        let text = std::str::from_utf8(&topic).map_err(|_| DropReason::BadExtensionData);
+        let sent = text.map(|text| {
+            let body: &[u8] = match kp1::Outcome::of(data.status_code) {
+                kp1::Outcome::Status => data.payload.unwrap_or_default(),
+                kp1::Outcome::Error => &payload,
+            };
+            self.send(index, text, body, asker.qos, data.request_id.is_none());
+        });
+        self.topic_text = topic;
+        self.payload_text = payload;
+        sent
+    }
+
+    /// Whose message this is: the connection the correlationId names, else the one that asked the
+    /// same of an endpoint-unaware instance, else the one that speaks for the endpoint.
+    fn asker(&self, data: &ExtensionData<'_>, extension: &Extension) -> Result<Asker, DropReason> {
+        if let Some(correlation) = self.correlations.decode(data.correlation_id)
+            && self.is_live(correlation.connection)
+        {
+            return Ok(Asker { connection: correlation.connection, qos: correlation.qos });
+        }
+        let push_qos = extension.push_qos.unwrap_or(self.settings.policy.push_qos);
+        let found = match data.endpoint_id {
+            Some(id) => self
+                .endpoints
+                .find(id)
+                .and_then(|endpoint| endpoint.holder)
+                .map(|connection| Asker { connection, qos: push_qos }),
+            None => self.recent.find(Request {
+                app_version: data.app_version_name.unwrap_or_default(),
+                extension: &extension.name,
+                resource_path: data.resource_path,
+                request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
+            }),
+        };
+        found.filter(|asker| self.is_live(asker.connection)).ok_or(DropReason::NoRoute)
+    }
+
+    fn is_live(&self, key: ConnectionKey) -> bool {
+        self.find(key).is_some_and(|connection| connection.session.is_live())
+    }
+
+    /// Writes the answer's topic, and the payload if it is an error, into the scratch space.
+    fn write_answer(
+        &mut self,
+        data: &ExtensionData<'_>,
+        extension: &Extension,
+        endpoint: Option<EndpointKey>,
+    ) -> Result<(), DropReason> {
+        let route = endpoint.and_then(|key| self.endpoints.get(key));
+        let app_version = data
+            .app_version_name
+            .or(route.map(|route| &*route.app_version))
+            .ok_or(DropReason::BadExtensionData)?;
+        let outcome = kp1::Outcome::of(data.status_code);
+        let topic = ResponseTopic {
+            app_version,
+            extension: &extension.name,
+            token: route.map(|route| &*route.token).or(data.endpoint_id),
+            resource_path: data.resource_path,
+            request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
+            outcome,
+        };
+        topic.validate().map_err(|_| DropReason::BadExtensionData)?;
+        self.topic_text.clear();
+        topic.append_to(&mut self.topic_text);
+        self.payload_text.clear();
+        if outcome == kp1::Outcome::Error {
+            let phrase = data.reason_phrase.unwrap_or_else(|| kp1::reason_phrase(data.status_code));
+            kp1::error_payload(&mut self.payload_text, data.status_code, phrase);
+        }
+        Ok(())
+    }
+
+    fn set_affinity(
+        &mut self,
+        index: u32,
+        extension: &Extension,
+        endpoint: Option<EndpointKey>,
+        subject: &str,
+    ) {
+        if !affinity::is_publishable(subject) {
+            return;
+        }
+        let Some(extension) = self.catalogue.id_of(&extension.name) else { return };
+        let connection = &mut self.connections[index as usize];
+        let topics = connection.session.topics();
+        connection.affinities.get_or_insert_default().set(extension, endpoint, subject, topics);
+    }
+
+    /// Sends a message to a client. A slow one loses a QoS 0 message; one of QoS 1 or 2 must not be
+    /// lost, so the connection ends.
+    pub(super) fn send(&mut self, index: u32, topic: &str, payload: &[u8], qos: QoS, recurs: bool) {
+        let connection = &mut self.connections[index as usize];
+        if connection.out.capacity() == 0 {
+            connection.out = self.pool.take();
+        }
+        let waiting_bytes = connection.waiting_bytes();
+        let policy = &self.settings.policy;
+        let (session, out) = (&mut connection.session, &mut connection.out);
+        match session.deliver(topic, payload, qos, recurs, policy, waiting_bytes, out) {
+            Delivery::Accepted(qos) => {
+                self.counters.messages_out[qos as usize].add(1);
+                self.counters.payload_bytes_out[qos as usize].add(payload.len() as u64);
+            }
+            Delivery::TooLarge => self.counters.dropped(DropReason::PayloadTooLarge),
+            Delivery::TooSlow => {
+                self.counters.dropped(DropReason::SlowConsumer);
+                if qos != QoS::AtMostOnce {
+                    session.say_goodbye(ReasonCode::QuotaExceeded, out);
+                    self.close(index, CloseReason::QuotaExceeded);
+                }
+            }
+        }
+        self.touch(index);
+    }
+
+    /// NATS has confirmed batches: acknowledges what they held.
+    pub fn settle(&mut self) {
+        loop {
+            let confirmed = self.ledger.borrow_mut().confirmed(self.now.us);
+            let Some(confirmed) = confirmed else { break };
+            let mut messages = 0;
+            for outcome in confirmed.outcomes() {
+                messages += 1;
+                self.outcome(&outcome);
+            }
+            self.counters.confirmations.add(messages);
+            if let Some(latency_us) = confirmed.latency_us() {
+                self.latency.record_us(latency_us, messages.max(1));
+            }
+            self.ledger.borrow_mut().recycle(confirmed);
+        }
+        self.resume_waiting();
+    }
+
+    fn outcome(&mut self, outcome: &Outcome<'_>) {
+        let tag = outcome.tag;
+        let key = ConnectionKey { index: tag.connection, generation: tag.generation };
+        if !self.is_live(key) {
+            return;
+        }
+        match outcome.verdict {
+            Verdict::Taken => self.acknowledge(key.index, tag, None),
+            Verdict::NoResponders => {
+                self.no_responders(key.index, tag, outcome);
+                self.acknowledge(key.index, tag, None);
+            }
+            Verdict::Refused => self.uplink_refused(key.index, tag, DropReason::UplinkUnavailable),
+            Verdict::TooLarge => self.uplink_refused(key.index, tag, DropReason::PayloadTooLarge),
+        }
+    }
+
+    #[inline]
+    fn acknowledge(&mut self, index: u32, tag: Tag, refusal: Option<ReasonCode>) {
+        let Some(id) = tag.packet_id else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        if connection.out.capacity() == 0 {
+            connection.out = self.pool.take();
+        }
+        if let Some(reason) = refusal {
+            connection.session.refuse(id, reason);
+        }
+        let qos = Self::qos(tag.qos);
+        connection.session.confirmed(id, qos, &mut connection.out);
+        let may_go_on = connection.hold == Hold::Window
+            && !connection.session.window_is_full(&self.settings.policy);
+        self.touch(index);
+        if may_go_on {
+            self.resume(index);
+        }
+    }
+
+    /// NATS did not take the message: v5 is told, an older client must not take silence or an
+    /// acknowledgement for success, so its connection ends and it sends the message again.
+    #[cold]
+    fn uplink_refused(&mut self, index: u32, tag: Tag, reason: DropReason) {
+        self.counters.dropped(reason);
+        if tag.packet_id.is_none() {
+            return;
+        }
+        if self.connections[index as usize].session.version().is_v5() {
+            self.acknowledge(index, tag, Some(ReasonCode::NotAuthorized));
+        } else {
+            self.close(index, CloseReason::UplinkRefused);
+        }
+    }
+
+    /// Nobody listens for the message: says 503 where the client has asked for an answer, and
+    /// forgets the affinity that led there.
+    #[cold]
+    fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
+        self.counters.no_responders.add(1);
+        let Some(subject) = subject_of(outcome.frame) else { return };
+        let connection = &mut self.connections[index as usize];
+        let forgotten = match &mut connection.affinities {
+            Some(affinities) => affinities.forget(subject, connection.session.topics()),
+            None => None,
+        };
+        if !tag.has_request_id {
+            return;
+        }
+        let catalogue = self.catalogue.clone();
+        let extension = match forgotten {
+            Some(id) => Some(catalogue.extension(id)),
+            None => instance_of(subject).and_then(|name| catalogue.extension_named(name)),
+        };
+        let (Some(extension), Ok(data)) = (extension, ClientData::decode(outcome.payload())) else {
+            return;
+        };
+        let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
+        let mut topic = Vec::new();
+        ResponseTopic {
+            app_version: data.app_version_name,
+            extension: &extension.name,
+            token: route.map(|route| &*route.token).or(data.endpoint_id),
+            resource_path: data.resource_path,
+            request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
+            outcome: kp1::Outcome::Error,
+        }
+        .append_to(&mut topic);
+        let suffix = kp1::Outcome::Error.suffix();
+        if let Some(request) = std::str::from_utf8(&topic).ok().and_then(|t| t.strip_suffix(suffix))
+        {
+            self.answer_error(index, request, 503, Self::qos(tag.qos));
+        }
+    }
+}
+
+/// The subject of a `PUB` frame.
+fn subject_of(frame: &[u8]) -> Option<&str> {
+    let after = frame.strip_prefix(b"PUB ")?;
+    let end = memchr::memchr(b' ', after)?;
+    std::str::from_utf8(&after[..end]).ok()
+}
+
+/// The extension instance a ClientData subject addresses.
+fn instance_of(subject: &str) -> Option<&str> {
+    subject.strip_prefix("kaa.v1.service.")?.strip_suffix(".esp.ClientData")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_subject_and_instance_of_a_frame() {
+        let frame = b"PUB kaa.v1.service.dcx.esp.ClientData kaa.v1.replica.r-0.x 5\r\nhello\r\n";
+        let subject = subject_of(frame).expect("a PUB frame");
+        assert_eq!(instance_of(subject), Some("dcx"));
+        assert_eq!(instance_of("kaa.v1.replica.x.esp.ClientData"), None);
+        assert_eq!(subject_of(b"PING\r\n"), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! One device connection: its session, and what the shell has under way for it on the ring.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::affinity::Affinities;
+use super::correlation::ConnectionKey;
+use crate::rt::socket;
+use crate::session::Session;
+use crate::session::topics::EndpointKey;
+use crate::telemetry::CloseReason;
+
+/// Why no packet is taken from a connection for now, although bytes may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing holds it.
+    None,
+    /// CONNECT is being decided: another shard hands its session over.
+    Entering,
+    /// The uplink has no room: TCP pushes back on the device.
+    Uplink,
+    /// The client has as many exchanges open as it may.
+    Window,
+    /// The client does not read what it is sent.
+    Output,
+    /// The shard is about to end.
+    Draining,
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Open.
+    Open,
+    /// What is in `out` is still sent, then the sending side is shut.
+    Closing,
+    /// The sending side is shut; bytes of the peer are thrown away until it closes too, so that it
+    /// gets to read our last packet instead of a reset.
+    Lingering,
+    /// Shut in both directions; only the ring's last completions are awaited.
+    Shut,
+}
+
+/// See the module's documentation. Buffers are taken from the shard's pool when needed, so that a
+/// quiet connection holds none.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Tells this connection from others that had its place in the table.
+    pub generation: u32,
+    /// The client's session.
+    pub session: Session,
+    /// Bytes not yet taken: the beginning of a packet, or all that came while on hold.
+    pub pending: Vec<u8>,
+    /// Packets for the client that wait for the next send.
+    pub out: Vec<u8>,
+    /// Bytes of the send the ring is working on; 0: none.
+    pub sending_bytes: usize,
+    /// Whether the ring receives for it.
+    pub receiving: bool,
+    /// Whether that receive is being cancelled.
+    pub cancelling: bool,
+    /// Whether the peer has closed its side.
+    pub peer_closed: bool,
+    /// Whether it is on the shard's list of connections with something to do at the end of the turn.
+    pub is_dirty: bool,
+    /// Why no packet is taken.
+    pub hold: Hold,
+    /// How far its end has come.
+    pub life: Life,
+    /// Why it ends.
+    pub close_reason: Option<CloseReason>,
+    /// When bytes last came, in milliseconds of the shard's clock.
+    pub heard_ms: u64,
+    /// When its life so far, or its end, began, likewise.
+    pub since_ms: u64,
+    /// When the wheel looks at it next; what fires earlier is stale.
+    pub check_ms: u64,
+    /// The client id it has claimed while its CONNECT is being decided.
+    pub entering: Option<Box<Entering>>,
+    /// Endpoints it has spoken for.
+    pub endpoints: Option<Box<HashSet<EndpointKey, foldhash::fast::RandomState>>>,
+    /// Where extensions want to be answered.
+    pub affinities: Option<Box<Affinities>>,
+}
+
+/// A CONNECT that waits for the session another shard still holds.
+#[derive(Debug)]
+pub struct Entering {
+    /// The client id, claimed already.
+    pub client_id: Arc<str>,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(socket: OwnedFd, generation: u32, now_ms: u64) -> Self {
+        Self {
+            socket,
+            generation,
+            session: Session::default(),
+            pending: Vec::new(),
+            out: Vec::new(),
+            sending_bytes: 0,
+            receiving: false,
+            cancelling: false,
+            peer_closed: false,
+            is_dirty: false,
+            hold: Hold::None,
+            life: Life::Open,
+            close_reason: None,
+            heard_ms: now_ms,
+            since_ms: now_ms,
+            check_ms: 0,
+            entering: None,
+            endpoints: None,
+            affinities: None,
+        }
+    }
+
+    /// Its key, given its place.
+    pub fn key(&self, index: u32) -> ConnectionKey {
+        ConnectionKey { index, generation: self.generation }
+    }
+
+    /// Bytes that have not left for the client.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.len() + self.sending_bytes
+    }
+
+    /// Whether the ring should be told to receive. While lingering it should, to throw away what
+    /// comes and to see the peer's end.
+    pub fn wants_receive(&self) -> bool {
+        let is_wanted = match self.life {
+            Life::Open => self.hold == Hold::None,
+            Life::Closing | Life::Shut => false,
+            Life::Lingering => true,
+        };
+        is_wanted && !self.receiving && !self.peer_closed
+    }
+
+    /// Whether the ring should be told to receive no more, so that TCP pushes back.
+    pub fn wants_cancel(&self) -> bool {
+        let is_held = self.life == Life::Open && self.hold != Hold::None;
+        is_held && self.receiving && !self.cancelling
+    }
+
+    /// Whether the next send may start: one at a time keeps them in order.
+    pub fn can_send(&self) -> bool {
+        !self.out.is_empty()
+            && self.sending_bytes == 0
+            && matches!(self.life, Life::Open | Life::Closing)
+    }
+
+    /// Ends it in both directions.
+    pub fn shut(&mut self) {
+        socket::shutdown_both(&self.socket);
+        self.life = Life::Shut;
+    }
+
+    /// Whether the ring has nothing under way for it any more.
+    pub fn is_idle(&self) -> bool {
+        !self.receiving && self.sending_bytes == 0
+    }
+}

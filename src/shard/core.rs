@@ -1,0 +1,407 @@
+//! What a shard knows and decides, without its ring and its sockets' readiness: bytes of a
+//! connection in, packets for connections and messages for NATS out.
+//!
+//! The shell ([`super::Shard`]) owns the ring. It gives events to the core and afterwards carries
+//! out what the core has left behind: `dirty` names the connections that have something to send, or
+//! that are to be read from again, or no more, or to be closed.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::connection::{Connection, Hold, Life};
+use super::correlation::{ConnectionKey, Correlations};
+use super::endpoints::Endpoints;
+use super::mail::{MailSender, Reporter};
+use super::pool::Pool;
+use super::recent::Recent;
+use super::registry::{Place, Registry};
+use super::settings::ShardSettings;
+use super::wheel::Wheel;
+use crate::codec::mqtt::{self, Frame, PacketType, QoS};
+use crate::rt::socket;
+use crate::session::catalogue::Catalogue;
+use crate::session::{Session, Step};
+use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
+use crate::uplink::ledger::{Ledger, SubjectId};
+
+/// The time, read once per turn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Now {
+    /// Microseconds of the process's monotonic clock.
+    pub us: u64,
+    /// Milliseconds of the same.
+    pub ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+}
+
+/// How a ClientData for an extension instance is addressed.
+#[derive(Debug)]
+pub(super) struct Address {
+    /// `PUB <subject> <reply> `, ready for the size.
+    pub head: Box<[u8]>,
+    /// The subject, as the ledger knows it.
+    pub subject: SubjectId,
+}
+
+/// See the module's documentation.
+pub struct Core {
+    pub(super) number: u16,
+    pub(super) settings: ShardSettings,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) addresses: Vec<Address>,
+    /// Subject that answers to this shard come on.
+    pub(super) reply_subject: Box<str>,
+    pub(super) connections: Slab<Connection>,
+    pub(super) next_generation: u32,
+    pub(super) endpoints: Endpoints,
+    pub(super) recent: Recent,
+    pub(super) registry: Arc<Registry>,
+    pub(super) peers: Vec<MailSender>,
+    pub(super) reporter: Reporter,
+    pub(super) ledger: Rc<RefCell<Ledger>>,
+    /// Whether the link to NATS is up.
+    pub(super) link_is_up: bool,
+    /// Whether it ever was.
+    pub(super) link_was_up: bool,
+    /// What the server takes in one message; unlimited while no server has been seen.
+    pub(super) payload_bytes_max: usize,
+    pub(super) counters: Arc<ShardCounters>,
+    pub(super) latency: Latency,
+    pub(super) batch_sizes: BatchSizes,
+    pub(super) correlations: Correlations,
+    pub(super) sequence: u32,
+    pub(super) wheel: Wheel,
+    pub(super) pool: Pool,
+    pub(super) now: Now,
+    /// Connections the shell has something to do for.
+    pub(super) dirty: Vec<u32>,
+    /// Connections that wait for room in the uplink, first come first served.
+    pub(super) waiting: VecDeque<ConnectionKey>,
+    pub(super) draining: bool,
+    pub(super) log_drop: RateLimit,
+    /// Scratch space for a topic, a payload, an affinity's PUB head.
+    pub(super) topic_text: Vec<u8>,
+    pub(super) payload_text: Vec<u8>,
+}
+
+impl Core {
+    /// A connection was accepted; `None` when there are too many (the socket is closed).
+    pub fn opened(&mut self, socket: OwnedFd) -> Option<u32> {
+        if self.connections.len() >= self.settings.connections_max || self.draining {
+            self.counters.connections_refused.add(1);
+            return None;
+        }
+        self.counters.connections_accepted.add(1);
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let connection = Connection::new(socket, self.next_generation, self.now.ms);
+        let index = self.connections.insert(connection) as u32;
+        self.counters.connections_open.set(self.connections.len() as u64);
+        self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));
+        self.touch(index);
+        Some(index)
+    }
+
+    /// The connection of a key, if it is still there.
+    pub(super) fn find(&self, key: ConnectionKey) -> Option<&Connection> {
+        let connection = self.connections.get(key.index as usize)?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    /// Puts a connection on the list of those the shell has something to do for.
+    pub(super) fn touch(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// Bytes have come from a connection.
+    pub fn received(&mut self, index: u32, bytes: &[u8]) {
+        self.counters.socket_bytes_in.add(bytes.len() as u64);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        if connection.life != Life::Open {
+            return;
+        }
+        connection.heard_ms = self.now.ms;
+        if connection.hold != Hold::None || !connection.pending.is_empty() {
+            if connection.pending.capacity() == 0 {
+                connection.pending = self.pool.take();
+            }
+            connection.pending.extend_from_slice(bytes);
+            if connection.hold == Hold::None {
+                self.take_pending(index);
+            }
+            return;
+        }
+        let taken = self.take_packets(index, bytes);
+        let rest = &bytes[taken..];
+        let connection = &mut self.connections[index as usize];
+        if !rest.is_empty() && connection.life == Life::Open {
+            connection.pending = self.pool.take();
+            connection.pending.extend_from_slice(rest);
+        }
+    }
+
+    /// Takes packets from what has been kept of a connection's bytes.
+    pub(super) fn take_pending(&mut self, index: u32) {
+        let mut pending = std::mem::take(&mut self.connections[index as usize].pending);
+        let taken = self.take_packets(index, &pending);
+        let connection = &mut self.connections[index as usize];
+        if taken == pending.len() || connection.life != Life::Open {
+            self.pool.give(pending);
+        } else {
+            pending.drain(..taken);
+            connection.pending = pending;
+        }
+        let connection = &self.connections[index as usize];
+        if connection.peer_closed && connection.hold == Hold::None {
+            self.close(index, CloseReason::PeerClosed);
+        }
+    }
+
+    /// Takes as many whole packets from `bytes` as there are and as may be taken; returns how many
+    /// bytes that were.
+    fn take_packets(&mut self, index: u32, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let connection = &mut self.connections[index as usize];
+            let frame = mqtt::frame(rest, self.settings.policy.packet_bytes_max);
+            let (packet_type, packet_bytes) = match frame {
+                Ok(Frame::Complete { header, packet_bytes }) => {
+                    (header.packet_type(), packet_bytes)
+                }
+                Ok(Frame::NeedMore(_)) => break,
+                Err(error) => {
+                    let reason = connection.session.bad_frame(error, &mut connection.out);
+                    self.close(index, reason);
+                    break;
+                }
+            };
+            if !self.may_take(index, packet_type, rest[0]) {
+                break;
+            }
+            taken += packet_bytes;
+            self.packet(index, &rest[..packet_bytes]);
+            let connection = &self.connections[index as usize];
+            if connection.life != Life::Open || connection.hold != Hold::None {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Whether the next packet may be taken now; otherwise the connection is put on hold.
+    #[inline]
+    fn may_take(&mut self, index: u32, packet_type: PacketType, first_byte: u8) -> bool {
+        let policy = &self.settings.policy;
+        let connection = &mut self.connections[index as usize];
+        let hold = if connection.waiting_bytes() >= policy.outbound_bytes_max {
+            Hold::Output
+        } else if packet_type != PacketType::Publish || !connection.session.is_live() {
+            Hold::None
+        } else if self.uplink_must_wait(first_byte) {
+            Hold::Uplink
+        } else if first_byte & 0b110 != 0
+            && self.connections[index as usize].session.window_is_full(policy)
+        {
+            Hold::Window
+        } else {
+            Hold::None
+        };
+        if hold == Hold::None {
+            return true;
+        }
+        let connection = &mut self.connections[index as usize];
+        connection.hold = hold;
+        if hold == Hold::Uplink {
+            self.counters.pauses.add(1);
+            let key = connection.key(index);
+            self.waiting.push_back(key);
+        }
+        self.touch(index);
+        false
+    }
+
+    fn packet(&mut self, index: u32, packet: &[u8]) {
+        let connection = &mut self.connections[index as usize];
+        if connection.out.capacity() == 0 {
+            connection.out = self.pool.take();
+        }
+        let out_before = connection.out.len();
+        let step = connection.session.packet(packet, &self.settings.policy, &mut connection.out);
+        if connection.out.len() > out_before {
+            self.touch(index);
+        }
+        match step {
+            Step::Done => {}
+            Step::Publish(incoming) => self.publish(index, incoming),
+            Step::Connect(hello) => self.enter(index, hello),
+            Step::Close(reason) => self.close(index, reason),
+        }
+    }
+
+    /// The uplink has room again: connections that wait for it go on, in turn.
+    pub(super) fn resume_waiting(&mut self) {
+        for _ in 0..self.waiting.len() {
+            if self.ledger.borrow().is_full() {
+                return;
+            }
+            self.resume_first_waiting();
+        }
+    }
+
+    fn resume_all_waiting(&mut self) {
+        for _ in 0..self.waiting.len() {
+            self.resume_first_waiting();
+        }
+    }
+
+    fn resume_first_waiting(&mut self) {
+        if let Some(key) = self.waiting.pop_front()
+            && self.find(key).is_some_and(|connection| connection.hold == Hold::Uplink)
+        {
+            self.resume(key.index);
+        }
+    }
+
+    /// Lifts a connection's hold and takes what has gathered meanwhile.
+    pub(super) fn resume(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        connection.hold = Hold::None;
+        // It was not listened to; it must not be held against it.
+        connection.heard_ms = self.now.ms;
+        self.touch(index);
+        self.take_pending(index);
+    }
+
+    /// The peer has closed its side, or the socket has failed.
+    pub fn peer_ended(&mut self, index: u32, failed: bool) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.peer_closed = true;
+        // A device that published and left while the uplink had no room is still owed that its
+        // messages are carried.
+        let must_carry = !failed && connection.hold == Hold::Uplink;
+        let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };
+        if connection.life == Life::Open && !must_carry {
+            self.close(index, reason);
+        }
+        self.touch(index);
+    }
+
+    /// A send has ended.
+    pub fn sent(&mut self, index: u32, bytes: Vec<u8>, is_ok: bool) {
+        self.counters.socket_bytes_out.add(bytes.len() as u64);
+        self.pool.give(bytes);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.sending_bytes = 0;
+        if !is_ok {
+            connection.out.clear();
+            self.peer_ended(index, true);
+        } else if connection.hold == Hold::Output {
+            self.resume(index);
+        }
+        self.touch(index);
+    }
+
+    /// Ends a connection: what is in its buffer is still sent.
+    pub(super) fn close(&mut self, index: u32, reason: CloseReason) {
+        let key = self.connections[index as usize].key(index);
+        let connection = &mut self.connections[index as usize];
+        if connection.life != Life::Open {
+            return;
+        }
+        self.counters.closed(reason);
+        connection.life = Life::Closing;
+        connection.close_reason = Some(reason);
+        connection.hold = Hold::None;
+        connection.since_ms = self.now.ms;
+        connection.affinities = None;
+        self.pool.give(std::mem::take(&mut connection.pending));
+        let session = std::mem::take(&mut connection.session);
+        let entering = connection.entering.take();
+        if let Some(endpoints) = connection.endpoints.take() {
+            let reporter = &mut self.reporter;
+            self.endpoints.release(*endpoints, key, |id| reporter.endpoint_gone(id));
+            self.counters.endpoints.set(self.endpoints.len() as u64);
+        }
+        self.end_session(key, session, entering.map(|entering| entering.client_id));
+        self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
+        self.touch(index);
+        tracing::debug!(shard = self.number, connection = index, %reason, "connection closed");
+    }
+
+    /// Keeps or forgets the session of a connection that has ended.
+    fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
+        let place = Place { shard: self.number, connection: key };
+        if let Some(client_id) = entering {
+            self.registry.release(&client_id, place, None);
+        }
+        let Some(client_id) = session.client_id().cloned() else { return };
+        let expires_ms = self.now.ms + u64::from(session.expiry_s()) * 1000;
+        let saved = (session.expiry_s() > 0).then(|| (Box::new(session.into_saved()), expires_ms));
+        if !self.registry.release(&client_id, place, saved) {
+            self.counters.dropped(crate::telemetry::DropReason::NotResumed);
+        }
+    }
+
+    /// Handling a connection panicked: only that connection ends.
+    pub fn panicked(&mut self, index: u32) {
+        self.counters.panics.add(1);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.out.clear();
+        self.close(index, CloseReason::Panic);
+    }
+
+    /// Forgets a connection whose socket is done with.
+    pub fn remove(&mut self, index: u32) {
+        if let Some(connection) = self.connections.try_remove(index as usize) {
+            self.pool.give(connection.out);
+            self.counters.connections_open.set(self.connections.len() as u64);
+        }
+    }
+
+    /// Lets the wheel look at a connection at `deadline_ms`, or at the end of one of its turns.
+    pub(super) fn check_at(&mut self, index: u32, deadline_ms: u64) {
+        let key = self.connections[index as usize].key(index);
+        self.connections[index as usize].check_ms = self.wheel.insert(key, deadline_ms);
+    }
+
+    /// NATS has accepted the link, or has changed how large a message may be.
+    pub fn link_up(&mut self, payload_bytes_max: usize) {
+        if !self.link_is_up && self.link_was_up {
+            self.counters.link_reconnects.add(1);
+        }
+        self.link_is_up = true;
+        self.link_was_up = true;
+        self.payload_bytes_max = payload_bytes_max;
+    }
+
+    /// The link is down. With `when-unavailable: refuse`, who waited for room is refused now.
+    pub fn link_down(&mut self) {
+        self.link_is_up = false;
+        if self.refuses_publications() {
+            self.resume_all_waiting();
+        }
+    }
+
+    /// The QoS of a number in 0..=2.
+    pub(super) fn qos(level: u8) -> QoS {
+        QoS::from_u8(level).unwrap_or_default()
+    }
+
+    /// Peer address for a log line.
+    pub(super) fn peer(&self, index: u32) -> String {
+        self.connections
+            .get(index as usize)
+            .and_then(|connection| socket::peer(&connection.socket))
+            .map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+    }
+}

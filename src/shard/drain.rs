@@ -1,0 +1,109 @@
+//! The graceful end of a shard: accept no more, let NATS confirm what has been taken, acknowledge
+//! it, say goodbye, and only then close.
+
+use super::State;
+use super::connection::{Hold, Life};
+use super::core::Core;
+use crate::codec::mqtt::ReasonCode;
+use crate::telemetry::CloseReason;
+
+/// How far the end of the shard has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// It is not to end.
+    No,
+    /// Nothing more is read; NATS confirms what it has been given, until this deadline.
+    Confirming {
+        /// In milliseconds of the shard's clock.
+        until_ms: u64,
+        /// The deadline for everything.
+        end_ms: u64,
+    },
+    /// Goodbyes are on their way, until this deadline.
+    Closing {
+        /// In milliseconds of the shard's clock.
+        end_ms: u64,
+    },
+    /// Nothing is left.
+    Done,
+}
+
+impl State {
+    /// Stops accepting and reading.
+    pub(crate) fn begin_drain(&mut self) {
+        if self.drain != Drain::No {
+            return;
+        }
+        let now_ms = self.core.now.ms;
+        let drain_ms = self.core.settings.drain_ms_max;
+        self.drain =
+            Drain::Confirming { until_ms: now_ms + drain_ms / 2, end_ms: now_ms + drain_ms };
+        self.core.draining = true;
+        for listener in 0..self.listeners.len() {
+            self.ring.cancel_accept(listener as u32);
+        }
+        // Closing the listeners lets connections the kernel holds for them go elsewhere.
+        self.listeners.clear();
+        self.core.stop_reading();
+    }
+
+    /// Moves the end on; whether the shard is done.
+    pub(crate) fn drained(&mut self) -> bool {
+        let now_ms = self.core.now.ms;
+        if let Drain::Confirming { until_ms, end_ms } = self.drain {
+            let is_settled = self.core.ledger.borrow().is_empty() && self.core.waiting.is_empty();
+            if is_settled || now_ms >= until_ms {
+                if !is_settled {
+                    let bytes = self.core.ledger.borrow().unconfirmed_bytes();
+                    tracing::warn!(
+                        shard = self.core.number,
+                        bytes,
+                        "stopping although NATS has not confirmed everything; nothing of it was \
+                         acknowledged to a device"
+                    );
+                }
+                self.core.say_goodbye_to_all();
+                self.drain = Drain::Closing { end_ms };
+                self.carry_out();
+            }
+        }
+        if let Drain::Closing { end_ms } = self.drain
+            && (self.core.all_told() || now_ms >= end_ms)
+        {
+            self.drain = Drain::Done;
+        }
+        self.drain == Drain::Done
+    }
+}
+
+impl Core {
+    /// No packet is taken any more, except from connections whose turn in the uplink is still to
+    /// come.
+    fn stop_reading(&mut self) {
+        for index in self.open_connections() {
+            let connection = &mut self.connections[index as usize];
+            if connection.hold != Hold::Uplink {
+                connection.hold = Hold::Draining;
+            }
+            self.touch(index);
+        }
+    }
+
+    fn say_goodbye_to_all(&mut self) {
+        for index in self.open_connections() {
+            let connection = &mut self.connections[index as usize];
+            connection.session.say_goodbye(ReasonCode::ServerShuttingDown, &mut connection.out);
+            self.close(index, CloseReason::Shutdown);
+        }
+    }
+
+    fn open_connections(&self) -> Vec<u32> {
+        let open = self.connections.iter().filter(|(_, c)| c.life == Life::Open);
+        open.map(|(index, _)| index as u32).collect()
+    }
+
+    /// Whether every client has been sent all that was for it.
+    fn all_told(&self) -> bool {
+        self.connections.iter().all(|(_, connection)| connection.waiting_bytes() == 0)
+    }
+}

@@ -1,0 +1,378 @@
+//! Device → NATS: a PUBLISH becomes a ClientData in the batch being filled.
+
+use super::core::{Address, Core};
+use super::correlation::Correlation;
+use super::endpoints::Claim;
+use super::recent::{Asker, Request};
+use crate::codec::avro::ClientDataTemplate;
+use crate::codec::kp1::{self, Outcome, RequestId};
+use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
+use crate::config::{Qos0WhenFull, WhenUnavailable};
+use crate::session::Incoming;
+use crate::session::catalogue::{Refusal, Target};
+use crate::session::topics::{ResolvedTopic, TopicSlot};
+use crate::telemetry::{AnswerStatus, CloseReason, DropReason};
+use crate::uplink::ledger::{SubjectId, Tag};
+
+/// Bits of the first byte of a PUBLISH that hold its QoS.
+const QOS_BITS: u8 = 0b110;
+
+/// A message that cannot be carried, and how its client is told.
+struct Drop {
+    reason: DropReason,
+    /// Status of the error answer, where there is a request id.
+    status_code: i32,
+    /// What v5 is told in the acknowledgement.
+    code: ReasonCode,
+    /// What a client before v5 must not take for an acknowledgement: its connection is closed.
+    must_not_acknowledge: bool,
+}
+
+impl Drop {
+    fn of(refusal: Refusal) -> Self {
+        Self {
+            reason: refusal.drop_reason(),
+            status_code: refusal.status_code(),
+            code: match refusal {
+                Refusal::ExtensionNotAllowed => ReasonCode::NotAuthorized,
+                _ => ReasonCode::TopicNameInvalid,
+            },
+            must_not_acknowledge: false,
+        }
+    }
+
+    const TOO_LARGE: Self = Self {
+        reason: DropReason::PayloadTooLarge,
+        status_code: 413,
+        code: ReasonCode::ImplementationSpecificError,
+        must_not_acknowledge: false,
+    };
+
+    const UNAVAILABLE: Self = Self {
+        reason: DropReason::UplinkUnavailable,
+        status_code: 503,
+        code: ReasonCode::QuotaExceeded,
+        must_not_acknowledge: true,
+    };
+
+    const FULL: Self = Self { reason: DropReason::UplinkFull, ..Self::UNAVAILABLE };
+}
+
+impl Core {
+    /// Whether a PUBLISH with this first byte must wait for room in the uplink.
+    #[inline]
+    pub(super) fn uplink_must_wait(&self, first_byte: u8) -> bool {
+        let drops = self.settings.qos0_when_full == Qos0WhenFull::Drop;
+        self.ledger.borrow().is_full()
+            && !(drops && first_byte & QOS_BITS == 0)
+            && !self.refuses_publications()
+    }
+
+    pub(super) fn refuses_publications(&self) -> bool {
+        !self.link_is_up && self.settings.when_unavailable == WhenUnavailable::Refuse
+    }
+
+    /// Carries a message, or drops it and says so where somebody can hear it.
+    pub(super) fn publish(&mut self, index: u32, incoming: Incoming<'_>) {
+        let level = incoming.qos as usize;
+        self.counters.messages_in[level].add(1);
+        self.counters.payload_bytes_in[level].add(incoming.payload.len() as u64);
+        if incoming.retain {
+            self.counters.retained_ignored.add(1);
+        }
+        #[cfg(debug_assertions)]
+        self.panic_on_fault_topic(&incoming.topic);
+        let dropped = match self.locate(index, &incoming.topic) {
+            Err(refusal) => Drop::of(refusal),
+            Ok(_) if self.refuses_publications() => Drop::UNAVAILABLE,
+            Ok((slot, request_id)) => match self.append(index, slot, request_id, &incoming) {
+                Ok(()) => return,
+                Err(dropped) => dropped,
+            },
+        };
+        self.give_up(index, &incoming, dropped);
+    }
+
+    /// Debug builds panic on a PUBLISH to the topic in [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic
+    /// in one connection costs only that connection.
+    #[cfg(debug_assertions)]
+    fn panic_on_fault_topic(&self, topic: &str) {
+        let is_fault = self.settings.fault_topic.as_deref() == Some(topic);
+        assert!(!is_fault, "fault injected by {}", super::settings::FAULT_VARIABLE);
+    }
+
+    /// Finds or resolves a topic: its entry, and the request id.
+    #[inline]
+    fn locate(&mut self, index: u32, topic: &str) -> Result<(TopicSlot, Option<u32>), Refusal> {
+        let split = kp1::split_request_id(topic);
+        if let Some((base, request_id)) = split
+            && let Some(slot) = self.connections[index as usize].session.topics().find(base)
+            && self.speak_for(index, slot)
+        {
+            return match request_id {
+                RequestId::None => Ok((slot, None)),
+                RequestId::Some(id) => Ok((slot, Some(id))),
+                RequestId::TooLarge => Err(Refusal::RequestIdTooLarge),
+            };
+        }
+        self.resolve(index, topic, split.map(|(base, _)| base))
+    }
+
+    /// Makes the connection the one that speaks for a known topic's endpoint; `false` when that
+    /// endpoint's route has gone meanwhile and the topic must be resolved anew.
+    #[inline]
+    fn speak_for(&mut self, index: u32, slot: TopicSlot) -> bool {
+        let connection = &mut self.connections[index as usize];
+        let holder = connection.key(index);
+        let Some(endpoint) = connection.session.topics().get(slot).endpoint else { return true };
+        match self.endpoints.reclaim(endpoint, holder) {
+            None => false,
+            Some(Claim::Held) => true,
+            Some(claim) => {
+                self.claimed(index, endpoint, claim);
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn claimed(&mut self, index: u32, endpoint: crate::session::topics::EndpointKey, claim: Claim) {
+        let held = self.connections[index as usize].endpoints.get_or_insert_default();
+        held.insert(endpoint);
+        if claim == Claim::New
+            && let Some(id) = self.endpoints.id(endpoint)
+        {
+            self.reporter.endpoint_here(id.into());
+        }
+        self.counters.endpoints.set(self.endpoints.len() as u64);
+    }
+
+    /// Follows a topic not seen lately. `base` is what it is remembered by, if it can be.
+    #[cold]
+    fn resolve(
+        &mut self,
+        index: u32,
+        topic: &str,
+        base: Option<&str>,
+    ) -> Result<(TopicSlot, Option<u32>), Refusal> {
+        let catalogue = self.catalogue.clone();
+        let Target { app_version, extension, token, resource_path, request_id } =
+            catalogue.resolve(topic)?;
+        let holder = self.connections[index as usize].key(index);
+        let endpoint_id = token.map(|token| self.settings.provider.endpoint_id(token));
+        let endpoint = match (token, endpoint_id) {
+            (Some(token), Some(id)) => {
+                let (key, claim) = self.endpoints.claim(id, token, app_version, holder);
+                if claim != Claim::Held {
+                    self.claimed(index, key, claim);
+                }
+                Some(key)
+            }
+            _ => None,
+        };
+        let template = ClientDataTemplate::new(
+            app_version,
+            endpoint_id,
+            resource_path,
+            self.settings.config_name,
+        );
+        // A topic that cannot be remembered by a base of its own is kept under the whole topic with
+        // its id's digits, which no base ends in, and so is never found again.
+        let mut resolved = ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
+        let connection = &mut self.connections[index as usize];
+        resolved.affinity = connection
+            .affinities
+            .as_ref()
+            .and_then(|affinities| affinities.get(extension, endpoint))
+            .map(Into::into);
+        Ok((connection.session.topics().insert(resolved), request_id))
+    }
+
+    /// Writes the message behind its PUB line into the batch being filled: the one copy of its
+    /// payload.
+    #[inline]
+    fn append(
+        &mut self,
+        index: u32,
+        slot: TopicSlot,
+        request_id: Option<u32>,
+        incoming: &Incoming<'_>,
+    ) -> Result<(), Drop> {
+        let connection = &mut self.connections[index as usize];
+        let key = connection.key(index);
+        let topic = connection.session.topics().get(slot);
+        self.sequence = self.sequence.wrapping_add(1);
+        let correlation = self.correlations.encode(Correlation {
+            connection: key,
+            qos: incoming.qos,
+            sequence: self.sequence,
+        });
+        let timestamp_ms = self.now.unix_ms;
+        let timeout_ms = i64::from(self.settings.client_data_timeout_ms);
+        let datum_bytes = topic.template.encoded_len(
+            correlation.len(),
+            timestamp_ms,
+            timeout_ms,
+            request_id,
+            incoming.payload.len(),
+        );
+        if datum_bytes > self.payload_bytes_max {
+            return Err(Drop::TOO_LARGE);
+        }
+        let address = &self.addresses[usize::from(topic.extension.0)];
+        let (head, subject): (&[u8], _) = match &topic.affinity {
+            None => (&address.head, address.subject),
+            Some(subject) => {
+                write_head(&mut self.payload_text, subject, &self.reply_subject);
+                (&self.payload_text, SubjectId::of(subject.as_bytes()))
+            }
+        };
+        let is_tracked = incoming.packet_id.is_some() || request_id.is_some();
+        let tag = is_tracked.then(|| Tag {
+            connection: key.index,
+            generation: key.generation,
+            packet_id: incoming.packet_id,
+            qos: incoming.qos as u8,
+            has_request_id: request_id.is_some(),
+        });
+        let mut size = itoa::Buffer::new();
+        let size = size.format(datum_bytes).as_bytes();
+        let template = &topic.template;
+        let appended = self.ledger.borrow_mut().append(subject, tag, self.now.us, |batch| {
+            batch.reserve(head.len() + size.len() + datum_bytes + 4);
+            batch.extend_from_slice(head);
+            batch.extend_from_slice(size);
+            batch.extend_from_slice(b"\r\n");
+            template.encode_into(
+                correlation,
+                timestamp_ms,
+                timeout_ms,
+                request_id,
+                incoming.payload,
+                batch,
+            );
+            batch.extend_from_slice(b"\r\n");
+        });
+        if appended.is_err() {
+            return Err(Drop::FULL);
+        }
+        if topic.endpoint.is_none() {
+            self.remember(index, request_id, incoming);
+        }
+        Ok(())
+    }
+
+    /// An endpoint-unaware instance may answer without echoing the correlationId.
+    #[cold]
+    fn remember(&mut self, index: u32, request_id: Option<u32>, incoming: &Incoming<'_>) {
+        let Ok(target) = self.catalogue.resolve(&incoming.topic) else { return };
+        let request = Request {
+            app_version: target.app_version,
+            extension: &self.catalogue.extension(target.extension).name,
+            resource_path: target.resource_path,
+            request_id,
+        };
+        let connection = self.connections[index as usize].key(index);
+        self.recent.remember(request, Asker { connection, qos: incoming.qos });
+    }
+
+    /// Drops a message: counted, logged at a limited rate, answered with an error where it has a
+    /// request id, and acknowledged as its QoS demands (MQTT-3.3.5-2).
+    #[cold]
+    fn give_up(&mut self, index: u32, incoming: &Incoming<'_>, dropped: Drop) {
+        self.counters.dropped(dropped.reason);
+        self.log_dropped(index, &incoming.topic, dropped.reason);
+        if has_request_id(&incoming.topic) {
+            self.answer_error(index, &incoming.topic, dropped.status_code, incoming.qos);
+        }
+        let Some(id) = incoming.packet_id else { return };
+        let is_v5 = self.connections[index as usize].session.version().is_v5();
+        if dropped.must_not_acknowledge && !is_v5 {
+            return self.close(index, CloseReason::UplinkRefused);
+        }
+        self.acknowledge_dropped(index, id, incoming.qos, dropped.code);
+    }
+
+    /// Acknowledges a message that was not carried, after those before it.
+    fn acknowledge_dropped(&mut self, index: u32, id: PacketId, qos: QoS, code: ReasonCode) {
+        let connection = &mut self.connections[index as usize];
+        let key = connection.key(index);
+        let must_wait = connection.session.dropped(id, qos, code, &mut connection.out);
+        if must_wait {
+            let tag = Tag {
+                connection: key.index,
+                generation: key.generation,
+                packet_id: Some(id),
+                qos: qos as u8,
+                has_request_id: false,
+            };
+            if self.ledger.borrow_mut().note(tag, self.now.us).is_err() {
+                // No room to remember what is owed: the client sends it again when it is back.
+                return self.close(index, CloseReason::UplinkRefused);
+            }
+        }
+        self.touch(index);
+    }
+
+    /// Sends the error form of 1/KP on `<request topic>/error`.
+    pub(super) fn answer_error(
+        &mut self,
+        index: u32,
+        request_topic: &str,
+        status_code: i32,
+        qos: QoS,
+    ) {
+        self.counters.answers_error[AnswerStatus::of(status_code).index()].add(1);
+        let mut topic = std::mem::take(&mut self.topic_text);
+        let mut payload = std::mem::take(&mut self.payload_text);
+        topic.clear();
+        payload.clear();
+        topic.extend_from_slice(request_topic.as_bytes());
+        topic.extend_from_slice(Outcome::Error.suffix().as_bytes());
+        kp1::error_payload(&mut payload, status_code, kp1::reason_phrase(status_code));
+        if let Ok(text) = std::str::from_utf8(&topic) {
+            self.send(index, text, &payload, qos, false);
+        }
+        self.topic_text = topic;
+        self.payload_text = payload;
+    }
+
+    fn log_dropped(&mut self, index: u32, topic: &str, reason: DropReason) {
+        let Some(suppressed) = self.log_drop.allow(self.now.ms) else { return };
+        let client_id = self.connections[index as usize].session.client_id().cloned();
+        tracing::warn!(
+            shard = self.number,
+            client_id = client_id.as_deref().unwrap_or(""),
+            peer = self.peer(index),
+            topic,
+            %reason,
+            suppressed,
+            "message dropped"
+        );
+    }
+}
+
+/// Whether a topic ends in a request id, so that its client hears of an error.
+fn has_request_id(topic: &str) -> bool {
+    match kp1::split_request_id(topic) {
+        Some((_, request_id)) => request_id != RequestId::None && topic.starts_with("kp1/"),
+        None => false,
+    }
+}
+
+fn write_head(head: &mut Vec<u8>, subject: &str, reply: &str) {
+    head.clear();
+    for part in ["PUB ", subject, " ", reply, " "] {
+        head.extend_from_slice(part.as_bytes());
+    }
+}
+
+impl Address {
+    /// The address of an extension instance, for messages answered on `reply`.
+    pub(super) fn of(instance: &str, reply: &str) -> Self {
+        let subject = format!("kaa.v1.service.{instance}.esp.ClientData");
+        let mut head = Vec::new();
+        write_head(&mut head, &subject, reply);
+        Self { head: head.into(), subject: SubjectId::of(subject.as_bytes()) }
+    }
+}

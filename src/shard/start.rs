@@ -1,0 +1,219 @@
+//! Starting a shard's thread.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::core::{Address, Core, Now};
+use super::correlation::Correlations;
+use super::drain::Drain;
+use super::mail::{MailSender, Mailbox, Reporter};
+use super::registry::Registry;
+use super::settings::ShardSettings;
+use super::wheel::{TICK_MS, Wheel};
+use super::{Shell, State};
+use crate::rt::ready::Readiness;
+use crate::rt::ring::DeviceRing;
+use crate::rt::runtime;
+use crate::rt::task::{Notify, sleep, spawn, yield_fairly};
+use crate::session::catalogue::Catalogue;
+use crate::telemetry::{BatchSizes, Latency, RateLimit, ShardCounters, clock};
+use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
+
+/// Log lines about dropped messages, per shard and second.
+const DROP_LOGS_PER_S_MAX: u32 = 5;
+/// Turns of the device ring in a row before other tasks of the shard get theirs.
+const TURNS_IN_A_ROW_MAX: usize = 8;
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Its number, from 0.
+    pub number: u16,
+    /// What the configuration says to it.
+    pub settings: ShardSettings,
+    /// Its listening sockets.
+    pub listeners: Vec<TcpListener>,
+    /// Application versions and extension instances.
+    pub catalogue: Arc<Catalogue>,
+    /// Client ids of all shards.
+    pub registry: Arc<Registry>,
+    /// Its own mailbox.
+    pub mailbox: Mailbox,
+    /// The mailboxes of all shards, by number.
+    pub peers: Vec<MailSender>,
+    /// Its way to the control thread.
+    pub reporter: Reporter,
+    /// Its counters.
+    pub counters: Arc<ShardCounters>,
+    /// How it connects to NATS.
+    pub dialer: Arc<Dialer>,
+    /// Bounds of its ledger.
+    pub limits: Limits,
+    /// How its link is doing, for others to read.
+    pub link_status: Arc<LinkStatus>,
+}
+
+/// A running shard.
+pub struct ShardThread {
+    /// Ends with what made it fail, if anything did.
+    pub thread: JoinHandle<Result<(), String>>,
+}
+
+/// Starts a shard and waits until it accepts connections.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn start(parts: Parts) -> Result<ShardThread, String> {
+    let (started, has_started) = mpsc::channel();
+    let name = format!("ringgate-{}", parts.number);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            let mut last_words = parts.reporter.another();
+            let core = parts.settings.core;
+            let run = || runtime::run(core, move || run(parts, started));
+            let ended = match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(ended)) => ended,
+                Ok(Err(error)) => Err(format!("the shard's runtime cannot be made: {error}")),
+                Err(_) => Err("the shard panicked".to_owned()),
+            };
+            match &ended {
+                Ok(()) => last_words.drained(),
+                Err(why) => last_words.failed(why.clone()),
+            }
+            last_words.finish();
+            ended
+        })
+        .map_err(|error| format!("no thread for a shard: {error}"))?;
+    match has_started.recv() {
+        Ok(()) => Ok(ShardThread { thread }),
+        Err(_) => match thread.join() {
+            Ok(Err(why)) => Err(why),
+            _ => Err("the shard ended while it was starting".to_owned()),
+        },
+    }
+}
+
+async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
+    let text = |error: std::io::Error| format!("the shard cannot start: {error}");
+    let buffers = (parts.settings.read_buffer_count, parts.settings.read_buffer_bytes);
+    let ring = DeviceRing::new(buffers.0, buffers.1).map_err(text)?;
+    let ring_readiness = Readiness::new(&ring).map_err(text)?;
+    let mail_readiness = Readiness::new(&parts.mailbox).map_err(text)?;
+    let reply_subject = format!("kaa.v1.replica.{}.esp.ExtensionData", parts.settings.replica);
+    let ledger = Rc::new(RefCell::new(Ledger::new(parts.limits)));
+    let link = Link::new(
+        parts.dialer,
+        format!("ringgate {}", parts.settings.replica),
+        vec![reply_subject.clone()],
+        ledger.clone(),
+        parts.link_status,
+    );
+    let addresses = parts
+        .catalogue
+        .extensions()
+        .iter()
+        .map(|extension| Address::of(&extension.name, &reply_subject))
+        .collect();
+    let core = Core {
+        number: parts.number,
+        correlations: Correlations::new(&parts.settings.replica),
+        settings: parts.settings,
+        catalogue: parts.catalogue,
+        addresses,
+        reply_subject: reply_subject.into(),
+        connections: Slab::new(),
+        next_generation: 0,
+        endpoints: Default::default(),
+        recent: Default::default(),
+        registry: parts.registry,
+        peers: parts.peers,
+        reporter: parts.reporter,
+        ledger,
+        link_is_up: false,
+        link_was_up: false,
+        payload_bytes_max: usize::MAX,
+        counters: parts.counters,
+        latency: Latency::new(),
+        batch_sizes: BatchSizes::new(),
+        sequence: 0,
+        wheel: Wheel::new(clock::monotonic_ms()),
+        pool: Default::default(),
+        now: Now::default(),
+        dirty: Vec::new(),
+        waiting: VecDeque::new(),
+        draining: false,
+        log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
+        topic_text: Vec::new(),
+        payload_text: Vec::new(),
+    };
+    let listeners = parts.listeners;
+    let shell = Rc::new(Shell {
+        state: RefCell::new(State {
+            core,
+            ring,
+            listeners,
+            stopped_listeners: Vec::new(),
+            drain: Drain::No,
+        }),
+        link: link.clone(),
+        is_done: Notify::new(),
+    });
+    shell.turn(|state| {
+        for listener in 0..state.listeners.len() {
+            state.accept(listener as u32);
+        }
+    });
+    let link_task = link.start(shell.clone());
+    spawn(take_mail(shell.clone(), parts.mailbox, mail_readiness));
+    spawn(tick(shell.clone()));
+    spawn(serve_devices(shell.clone(), ring_readiness));
+    // The main thread gives up waiting only together with the process.
+    let _ = started.send(());
+    shell.is_done.notified().await;
+    link.close();
+    link_task.await;
+    Ok(())
+}
+
+async fn serve_devices(shell: Rc<Shell>, readiness: Readiness) {
+    loop {
+        if let Err(error) = readiness.ready().await {
+            tracing::error!(%error, "waiting for devices failed");
+            sleep(Duration::from_millis(TICK_MS)).await;
+        }
+        let mut turns = 0;
+        while shell.device_turn() {
+            turns += 1;
+            if turns % TURNS_IN_A_ROW_MAX == 0 {
+                yield_fairly().await;
+            }
+        }
+    }
+}
+
+async fn take_mail(shell: Rc<Shell>, mut mailbox: Mailbox, readiness: Readiness) {
+    loop {
+        if let Err(error) = readiness.ready().await {
+            tracing::error!(%error, "waiting for mail failed");
+            sleep(Duration::from_millis(TICK_MS)).await;
+        }
+        mailbox.drain(|mail| shell.take_mail(mail));
+        shell.turn(|_| {});
+    }
+}
+
+async fn tick(shell: Rc<Shell>) {
+    loop {
+        sleep(Duration::from_millis(TICK_MS)).await;
+        shell.turn(State::tick);
+    }
+}
