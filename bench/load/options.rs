@@ -53,9 +53,9 @@ pub struct Common {
     /// Protocol version.
     #[arg(short = 'V', long, value_enum, default_value = "5")]
     pub mqtt_version: Version,
-    /// Client id; %i is the client's index.
-    #[arg(long, default_value = "bench-%i")]
-    pub client_id: String,
+    /// Client id; %i is the client's index [default: bench-<mode>-%i].
+    #[arg(long)]
+    pub client_id: Option<String>,
     /// User name; %i is the client's index, %c its id.
     #[arg(short, long)]
     pub username: Option<String>,
@@ -188,6 +188,29 @@ impl Mode {
             Self::Conn(mode) => &mode.common,
         }
     }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pub(_) => "pub",
+            Self::Sub(_) => "sub",
+            Self::Idle(_) => "idle",
+            Self::Conn(_) => "conn",
+        }
+    }
+
+    /// Names of the client with this index. Generators of different modes do not take over each
+    /// other's clients unless told to.
+    pub fn names(&self, index: u64) -> Names {
+        let common = self.common();
+        let index = index.to_string();
+        let client_id = match &common.client_id {
+            Some(template) => template.replace("%i", &index),
+            None => format!("bench-{}-{index}", self.name()),
+        };
+        let fill = |name: &String| name.replace("%i", &index).replace("%c", &client_id);
+        let username = common.username.as_ref().map(fill);
+        Names { index, client_id, username }
+    }
 }
 
 impl Common {
@@ -198,15 +221,6 @@ impl Common {
             .map_err(|error| format!("cannot resolve {}: {error}", self.host))?
             .next()
             .ok_or_else(|| format!("{} has no address", self.host))
-    }
-
-    /// Names of the client with this index.
-    pub fn names(&self, index: u64) -> Names {
-        let index = index.to_string();
-        let client_id = self.client_id.replace("%i", &index);
-        let username =
-            self.username.as_ref().map(|name| name.replace("%i", &index).replace("%c", &client_id));
-        Names { index, client_id, username }
     }
 }
 
@@ -235,7 +249,7 @@ mod tests {
     fn fills_the_placeholders_of_a_topic() {
         let options =
             Options::parse_from(["bench-load", "pub", "-u", "u-%c", "--client-id", "c%i"]);
-        let names = options.mode.common().names(7);
+        let names = options.mode.names(7);
         assert_eq!(names.fill("a/%i/%c/%u"), "a/7/c7/u-c7");
     }
 
