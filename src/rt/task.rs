@@ -106,3 +106,89 @@ impl Future for Notified<'_> {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::rt::runtime;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn run<F: Future>(main: impl FnOnce() -> F) -> F::Output {
+        runtime::run(None, main).expect("a runtime")
+    }
+
+    #[test]
+    fn a_raised_flag_is_kept_for_the_next_wait_and_no_longer() {
+        run(async || {
+            let flag = Notify::new();
+            flag.notify();
+            flag.notify();
+            assert!(flag.notified_within(LONG).await);
+            assert!(!flag.notified_within(Duration::from_millis(1)).await);
+        });
+    }
+
+    #[test]
+    fn raising_a_flag_wakes_the_task_that_waits() {
+        run(async || {
+            let (ask, answer) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let (asked, answered) = (ask.clone(), answer.clone());
+            let task = spawn(async move {
+                for _ in 0..100 {
+                    asked.notified().await;
+                    answered.notify();
+                }
+                "done"
+            });
+            for _ in 0..100 {
+                ask.notify();
+                assert!(answer.notified_within(LONG).await);
+            }
+            assert_eq!(task.await, "done");
+        });
+    }
+
+    #[test]
+    fn a_wait_that_was_given_up_does_not_eat_the_flag() {
+        run(async || {
+            let flag = Notify::new();
+            assert!(!flag.notified_within(Duration::from_millis(1)).await);
+            flag.notify();
+            assert!(flag.notified_within(LONG).await);
+        });
+    }
+
+    #[test]
+    fn a_task_that_yields_fairly_leaves_io_its_turn() {
+        // A task that wakes itself lets no I/O through on monoio 0.2.4.
+        run(async || {
+            let (mut ours, theirs) = crate::rt::stream::tests::connected().await;
+            let is_done = Rc::new(Cell::new(false));
+            let seen = is_done.clone();
+            let busy = spawn(async move {
+                let mut turns = 0_u64;
+                while !seen.get() {
+                    yield_fairly().await;
+                    turns += 1;
+                }
+                turns
+            });
+            let echo = std::thread::spawn(move || {
+                let mut byte = [0];
+                let mut theirs = &theirs;
+                std::io::Read::read_exact(&mut theirs, &mut byte).expect("a byte comes");
+                std::io::Write::write_all(&mut theirs, &byte).expect("it goes back");
+            });
+            let (written, _) = ours.1.write_all(vec![7]).await;
+            written.expect("a write");
+            let (read, bytes) = ours.0.read(Vec::with_capacity(8)).await;
+            assert_eq!((read.expect("a read"), bytes), (1, vec![7]));
+            is_done.set(true);
+            assert!(busy.await > 0);
+            echo.join().expect("the peer ends well");
+        });
+    }
+}

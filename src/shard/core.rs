@@ -250,6 +250,9 @@ impl Core {
 
     /// The uplink has room again: connections that wait for it go on, in turn.
     pub(super) fn resume_waiting(&mut self) {
+        if self.waiting.is_empty() || !self.ledger.borrow().has_room_again() {
+            return;
+        }
         for _ in 0..self.waiting.len() {
             if self.ledger.borrow().is_full() {
                 return;

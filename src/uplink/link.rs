@@ -47,7 +47,7 @@ pub trait Handler {
     }
 }
 
-/// See the [module](self).
+/// A shard's connection to NATS, kept alive over all known servers.
 #[derive(Debug)]
 pub struct Link {
     dialer: Arc<Dialer>,
@@ -143,9 +143,9 @@ impl Link {
                 // A server that ends every connection soon is left alone for longer and longer.
                 if came_up.elapsed() >= settings.reconnect_delay_max {
                     delay = settings.reconnect_delay_min;
-                }
-                if is_leaving {
-                    continue;
+                    if is_leaving {
+                        continue;
+                    }
                 }
             }
             if !self.is_closing.get() {
