@@ -25,7 +25,7 @@ pub use policy::Policy;
 use crate::codec::mqtt::{
     self, AckKind, Disconnect, FrameError, Malformed, Packet, PacketId, QoS, ReasonCode, Version,
 };
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, ConnectRefusal};
 use inbound::{Arrival, Inbound};
 use outbound::Outbound;
 use saved::Saved;
@@ -45,6 +45,8 @@ pub enum Step<'a> {
     Connect(Hello),
     /// A message to carry: end it with [`Session::confirmed`], or with [`Session::dropped`].
     Publish(Incoming<'a>),
+    /// The client is not let in; close the connection once the buffer is sent.
+    Refused(ConnectRefusal, CloseReason),
     /// Close the connection once the buffer is sent.
     Close(CloseReason),
 }
@@ -213,11 +215,8 @@ impl Session {
         let topic = match publish.properties.topic_alias {
             None => Topic::Sent(publish.topic),
             Some(alias) => match self.alias(alias.get(), publish.topic, policy) {
-                Some(topic) => topic,
-                None => {
-                    let code = ReasonCode::TopicAliasInvalid;
-                    return self.fail(code, CloseReason::ProtocolError, out);
-                }
+                Ok(topic) => topic,
+                Err(code) => return self.fail(code, CloseReason::ProtocolError, out),
             },
         };
         if let Some(id) = publish.packet_id {
@@ -245,16 +244,22 @@ impl Session {
         })
     }
 
-    /// Sets up or follows a topic alias; `None` when it is out of range or unknown
-    /// (MQTT 5.0 §3.3.2.3.4).
-    fn alias<'a>(&mut self, alias: u16, topic: &'a str, policy: &Policy) -> Option<Topic<'a>> {
+    /// Sets up or follows a topic alias. One out of range is invalid, one never set up a protocol
+    /// error (MQTT 5.0 §3.3.4).
+    fn alias<'a>(
+        &mut self,
+        alias: u16,
+        topic: &'a str,
+        policy: &Policy,
+    ) -> Result<Topic<'a>, ReasonCode> {
         if alias > policy.topic_alias_maximum {
-            return None;
+            return Err(ReasonCode::TopicAliasInvalid);
         }
         let aliases = self.aliases_in.get_or_insert_default();
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
-            return aliases.get(at)?.clone().map(Topic::Aliased);
+            let known = aliases.get(at).cloned().flatten();
+            return known.map(Topic::Aliased).ok_or(ReasonCode::ProtocolError);
         }
         if aliases.len() <= at {
             aliases.resize(at + 1, None);
@@ -262,7 +267,7 @@ impl Session {
         if aliases[at].as_deref() != Some(topic) {
             aliases[at] = Some(topic.into());
         }
-        Some(Topic::Sent(topic))
+        Ok(Topic::Sent(topic))
     }
 
     fn other<'a>(&mut self, packet: Packet<'a>, policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {
@@ -442,6 +447,12 @@ impl Session {
     /// (MQTT-3.1.2-22); `None` for no limit.
     pub fn silence_ms_max(&self) -> Option<u64> {
         (self.keep_alive_s > 0).then(|| u64::from(self.keep_alive_s) * 1500)
+    }
+
+    /// How many subscriptions the client holds.
+    #[inline]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |held| held.len())
     }
 
     /// For how long the session outlives the connection, in seconds.

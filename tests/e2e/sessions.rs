@@ -217,5 +217,6 @@ fn sessions_are_counted_connected_or_not() {
     let (left, _) = Device::connected(bench.gateway.mqtt, resuming(V311, 0));
     left.disconnect();
     let _here = bench.device("device-2");
-    bench.gateway.wait_for_metric("ringgate_sessions", &[], 2.0);
+    bench.gateway.wait_for_metric("ringgate_sessions", &[], 1.0);
+    bench.gateway.wait_for_metric("ringgate_sessions_kept", &[], 1.0);
 }
