@@ -173,8 +173,8 @@ impl Core {
                 self.outcome(&outcome);
             }
             self.counters.confirmations.add(messages);
-            if let Some(latency_us) = confirmed.latency_us() {
-                self.latency.record_us(latency_us, messages.max(1));
+            if let Some(latency_us) = confirmed.latency_us().filter(|_| messages > 0) {
+                self.latency.record_us(latency_us, messages);
             }
             self.ledger.borrow_mut().recycle(confirmed);
         }

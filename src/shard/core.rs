@@ -236,7 +236,13 @@ impl Core {
             connection.out = self.pool.take();
         }
         let out_before = connection.out.len();
+        let subscriptions_before = connection.session.subscriptions();
         let step = connection.session.packet(packet, &self.settings.policy, &mut connection.out);
+        let subscriptions = connection.session.subscriptions();
+        if subscriptions != subscriptions_before {
+            let gauge = &self.counters.subscriptions;
+            gauge.set(gauge.get() + subscriptions as u64 - subscriptions_before as u64);
+        }
         if connection.out.len() > out_before {
             self.touch(index);
         }
@@ -244,12 +250,19 @@ impl Core {
             Step::Done => {}
             Step::Publish(incoming) => self.publish(index, incoming),
             Step::Connect(hello) => self.enter(index, hello),
+            Step::Refused(label, reason) => {
+                self.counters.connect_refused(label);
+                self.close(index, reason);
+            }
             Step::Close(reason) => self.close(index, reason),
         }
     }
 
     /// The uplink has room again: connections that wait for it go on, in turn.
     pub(super) fn resume_waiting(&mut self) {
+        if self.waiting.is_empty() || !self.ledger.borrow().has_room_again() {
+            return;
+        }
         for _ in 0..self.waiting.len() {
             if self.ledger.borrow().is_full() {
                 return;
@@ -341,6 +354,10 @@ impl Core {
     /// Keeps or forgets the session of a connection that has ended.
     fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
         let place = Place { shard: self.number, connection: key };
+        if session.is_live() {
+            self.counters.sessions.sub(1);
+            self.counters.subscriptions.sub(session.subscriptions() as u64);
+        }
         if let Some(client_id) = entering {
             self.registry.release(&client_id, place, None);
         }

@@ -141,6 +141,13 @@ impl Handler for Shell {
         self.state.borrow_mut().core.batch_sizes.record(u64::from(messages));
     }
 
+    fn on_written(&self) {
+        let has_waiting = !self.state.borrow().core.waiting.is_empty();
+        if has_waiting {
+            self.turn(|state| state.core.resume_waiting());
+        }
+    }
+
     fn on_turn_end(&self) {
         self.turn(|_| {});
     }

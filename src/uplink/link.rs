@@ -39,6 +39,8 @@ pub trait Handler {
     fn on_batch(&self, messages: u32) {
         let _ = messages;
     }
+    /// A batch has been written: what needs no confirmation has left the ledger.
+    fn on_written(&self) {}
     /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
     fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.

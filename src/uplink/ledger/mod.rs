@@ -215,6 +215,12 @@ impl Ledger {
         self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max
     }
 
+    /// Whether there is room worth waking those who wait for it: a quarter of the bound, so that they
+    /// are not stopped and woken again for every batch.
+    pub fn has_room_again(&self) -> bool {
+        self.unconfirmed_bytes <= self.limits.unconfirmed_bytes_max / 4 * 3
+    }
+
     /// Bytes appended and not yet confirmed (or, without a record, not yet written), records
     /// included.
     pub fn unconfirmed_bytes(&self) -> usize {
