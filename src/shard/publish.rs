@@ -126,7 +126,12 @@ impl Core {
         let holder = connection.key(index);
         let Some(endpoint) = connection.session.topics().get(slot).endpoint else { return true };
         match self.endpoints.reclaim(endpoint, holder) {
-            None => false,
+            None => {
+                if let Some(held) = &mut connection.endpoints {
+                    held.remove(&endpoint);
+                }
+                false
+            }
             Some(Claim::Held) => true,
             Some(claim) => {
                 self.claimed(index, endpoint, claim);
@@ -176,8 +181,6 @@ impl Core {
             resource_path,
             self.settings.config_name,
         );
-        // A topic that cannot be remembered by a base of its own is kept under the whole topic with
-        // its id's digits, which no base ends in, and so is never found again.
         let mut resolved = ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
         let connection = &mut self.connections[index as usize];
         resolved.affinity = connection
@@ -185,7 +188,12 @@ impl Core {
             .as_ref()
             .and_then(|affinities| affinities.get(extension, endpoint))
             .map(Into::into);
-        Ok((connection.session.topics().insert(resolved), request_id))
+        let topics = connection.session.topics();
+        let slot = match base {
+            Some(_) => topics.insert(resolved),
+            None => topics.set_aside(resolved),
+        };
+        Ok((slot, request_id))
     }
 
     /// Writes the message behind its PUB line into the batch being filled: the one copy of its
