@@ -151,7 +151,7 @@ impl Core {
                 self.counters.payload_bytes_out[qos as usize].add(payload.len() as u64);
             }
             Delivery::TooLarge => self.counters.dropped(DropReason::PayloadTooLarge),
-            Delivery::TooSlow => {
+            Delivery::TooSlow(qos) => {
                 self.counters.dropped(DropReason::SlowConsumer);
                 if qos != QoS::AtMostOnce {
                     session.say_goodbye(ReasonCode::QuotaExceeded, out);
