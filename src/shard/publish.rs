@@ -235,7 +235,9 @@ impl Core {
                 (&self.payload_text, SubjectId::of(subject.as_bytes()))
             }
         };
-        let is_tracked = incoming.packet_id.is_some() || request_id.is_some();
+        // An affinity is forgotten when nobody responds, which only a tracked message tells.
+        let is_tracked =
+            incoming.packet_id.is_some() || request_id.is_some() || topic.affinity.is_some();
         let tag = is_tracked.then(|| Tag {
             connection: key.index,
             generation: key.generation,
@@ -293,6 +295,10 @@ impl Core {
         if has_request_id(&incoming.topic) {
             self.answer_error(index, &incoming.topic, dropped.status_code, incoming.qos);
         }
+        if !self.connections[index as usize].session.is_live() {
+            // It did not even read that.
+            return;
+        }
         let Some(id) = incoming.packet_id else { return };
         let is_v5 = self.connections[index as usize].session.version().is_v5();
         if dropped.must_not_acknowledge && !is_v5 {
@@ -322,7 +328,7 @@ impl Core {
         self.touch(index);
     }
 
-    /// Sends the error form of 1/KP on `<request topic>/error`.
+    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a topic.
     pub(super) fn answer_error(
         &mut self,
         index: u32,
@@ -330,6 +336,9 @@ impl Core {
         status_code: i32,
         qos: QoS,
     ) {
+        if request_topic.len() + Outcome::Error.suffix().len() > kp1::TOPIC_BYTES_MAX {
+            return;
+        }
         self.counters.answers_error[AnswerStatus::of(status_code).index()].add(1);
         let mut topic = std::mem::take(&mut self.topic_text);
         let mut payload = std::mem::take(&mut self.payload_text);
