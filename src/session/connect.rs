@@ -185,7 +185,7 @@ impl Session {
         let is_present = resumed.is_some();
         if let Some(saved) = resumed {
             self.inbound = saved.inbound;
-            self.outbound = (!saved.outbound.is_empty()).then(|| Box::new(saved.outbound));
+            self.inherit(saved.outbound);
             self.subscriptions =
                 (!saved.subscriptions.is_empty()).then(|| Box::new(saved.subscriptions));
         }
@@ -198,7 +198,7 @@ impl Session {
             out,
         );
         self.client_id = client_id;
-        self.send_unfinished(out);
+        self.send_waiting(out);
     }
 
     /// What ringgate can and cannot do, told truthfully (MQTT 5.0 §3.2.2.3).

@@ -17,7 +17,7 @@ impl State {
 }
 
 impl Core {
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let mut due = Vec::new();
         self.wheel.sweep(self.now.ms, &mut due);
         for key in due {
