@@ -13,6 +13,7 @@ pub mod correlation;
 mod drain;
 pub mod endpoints;
 mod enter;
+mod gate;
 pub mod mail;
 mod pool;
 mod publish;
@@ -40,6 +41,7 @@ use crate::rt::task::Notify;
 use crate::telemetry::clock;
 use crate::uplink::{Handler, Link};
 use core::{Core, Now};
+use gate::Gate;
 use mail::Mail;
 
 /// Completions taken in one turn before other tasks get theirs.
@@ -63,6 +65,7 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<TcpListener>,
     /// Listeners whose accept has stopped and is armed again at the next tick.
     pub(crate) stopped_listeners: Vec<u32>,
+    pub(crate) gate: Gate,
 }
 
 impl Shell {
@@ -73,6 +76,7 @@ impl Shell {
         let state = &mut *self.state.borrow_mut();
         state.core.now = now();
         work(state);
+        state.turn_gate();
         state.carry_out();
         self.link.flush();
         if state.drained() {
@@ -131,7 +135,10 @@ impl Handler for Shell {
     }
 
     fn on_written(&self) {
-        let has_waiting = !self.state.borrow().core.waiting.is_empty();
+        let has_waiting = {
+            let state = self.state.borrow();
+            state.gate.is_shut() || !state.core.waiting.is_empty()
+        };
         if has_waiting {
             self.turn(|state| state.core.resume_waiting());
         }
@@ -167,6 +174,22 @@ impl State {
                 }
             }
             Completion::AcceptStopped { listener, error } => self.accept_stopped(listener, &error),
+            Completion::Received { .. } | Completion::ReceiveStopped { .. } => {
+                self.arrive(completion);
+            }
+            Completion::Sent { key, bytes, result } => {
+                let core = &mut self.core;
+                let is_ok = result.is_ok();
+                if catch_unwind(AssertUnwindSafe(|| core.sent(key, bytes, is_ok))).is_err() {
+                    core.panicked(key);
+                }
+            }
+        }
+    }
+
+    /// Takes what a receive has brought, or its end.
+    fn complete_receive(&mut self, completion: Completion) {
+        match completion {
             Completion::Received { key, buffer, len, armed } => {
                 if !armed {
                     self.core.receive_stopped(key);
@@ -187,13 +210,7 @@ impl State {
                     Stopped::Cancelled => {}
                 }
             }
-            Completion::Sent { key, bytes, result } => {
-                let core = &mut self.core;
-                let is_ok = result.is_ok();
-                if catch_unwind(AssertUnwindSafe(|| core.sent(key, bytes, is_ok))).is_err() {
-                    core.panicked(key);
-                }
-            }
+            _ => {}
         }
     }
 

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::core::{Core, Surroundings};
+use super::gate::Gate;
 use super::mail::{MailSender, Mailbox, Reporter};
 use super::registry::Registry;
 use super::settings::ShardSettings;
@@ -121,7 +122,13 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let core = Core::new(parts.number, parts.settings, surroundings, clock::monotonic_ms());
     let listeners = parts.listeners;
     let shell = Rc::new(Shell {
-        state: RefCell::new(State { core, ring, listeners, stopped_listeners: Vec::new() }),
+        state: RefCell::new(State {
+            core,
+            ring,
+            listeners,
+            stopped_listeners: Vec::new(),
+            gate: Gate::default(),
+        }),
         link: link.clone(),
         is_done: Notify::new(),
     });

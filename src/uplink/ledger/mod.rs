@@ -36,10 +36,8 @@ pub use batch::{Confirmed, Outcome, SubjectId, Tag, Verdict};
 pub const UNCONFIRMED_RUN_BYTES_MAX: usize = 1024 * 1024;
 /// Number of consecutive batches without records after which one ends in `PING` all the same.
 pub const UNCONFIRMED_BATCHES_MAX: u32 = 64;
-/// Number of emptied batches kept for reuse.
+/// Number of emptied batches kept for reuse; together they hold at most `unconfirmed_bytes_max`.
 pub const SPARE_BATCHES_MAX: usize = 64;
-/// Emptied batches kept for reuse hold at most this many times `batch_bytes_max` together.
-pub const SPARE_BATCH_MULTIPLE: usize = 4;
 /// Subjects remembered as having had no responders at the end of their last group.
 pub const SILENT_SUBJECTS_MAX: usize = 256;
 
@@ -213,6 +211,12 @@ impl Ledger {
     /// Whether [`append`](Self::append) and [`note`](Self::note) refuse.
     pub fn is_full(&self) -> bool {
         self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max
+    }
+
+    /// Whether it is time to take nothing more in if that can be helped: an eighth of the bound is
+    /// left for what has been begun.
+    pub fn is_nearly_full(&self) -> bool {
+        self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max / 8 * 7
     }
 
     /// Whether there is room worth waking those who wait for it: a quarter of the bound, so that they
@@ -453,7 +457,7 @@ impl Ledger {
     fn spare(&mut self, mut batch: Batch) {
         batch.clear(self.limits.batch_bytes_max);
         let capacity = batch.bytes.capacity();
-        let spare_bytes_max = self.limits.batch_bytes_max * SPARE_BATCH_MULTIPLE;
+        let spare_bytes_max = self.limits.unconfirmed_bytes_max;
         if self.spare.len() < SPARE_BATCHES_MAX && self.spare_bytes + capacity <= spare_bytes_max {
             self.spare_bytes += capacity;
             self.spare.push(batch);
@@ -563,7 +567,7 @@ mod tests {
         assert_eq!(ledger.unconfirmed_bytes(), 0);
         let kept: usize = ledger.spare.iter().map(|batch| batch.bytes.capacity()).sum();
         assert_eq!(kept, ledger.spare_bytes);
-        assert!(kept <= SPARE_BATCH_MULTIPLE * LIMITS.batch_bytes_max, "{kept} bytes");
+        assert!(kept <= LIMITS.unconfirmed_bytes_max, "{kept} bytes");
     }
 
     #[test]
