@@ -3,8 +3,9 @@
 //!
 //! The server is the one that `RINGGATE_NATS_SERVER` names, else `nats-server` on the PATH.
 
+use ringgate::admin::{CONNECTIONS_MAX, REQUEST_TIME_MAX};
 use ringgate::codec::avro::ExtensionData;
-use ringgate::config::{NatsUrl, ReplicaId, Settings};
+use ringgate::config::{Nats, NatsUrl, ReplicaId, Secret, Settings};
 use ringgate::control::{Control, Outcome, ShardHandle, StartError};
 use ringgate::shard::mail::{Mail, Mailbox, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters, clock};
@@ -23,9 +24,14 @@ struct Server(Child);
 
 impl Server {
     fn start(port: u16) -> Self {
+        Self::start_with(port, &[])
+    }
+
+    fn start_with(port: u16, arguments: &[&str]) -> Self {
         let program = std::env::var("RINGGATE_NATS_SERVER").unwrap_or("nats-server".to_owned());
         let child = Command::new(&program)
             .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .args(arguments)
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {
@@ -82,6 +88,10 @@ impl Shard {
 
 /// A control thread over two played shards; NATS is expected at `nats_port`.
 fn start(nats_port: u16) -> (Control, Vec<Shard>) {
+    start_with(&settings(nats_port)).expect("starts")
+}
+
+fn settings(nats_port: u16) -> Settings {
     let mut settings = Settings::default();
     settings.server.port = 0;
     settings.service.instance_name = "kpc".into();
@@ -89,7 +99,7 @@ fn start(nats_port: u16) -> (Control, Vec<Shard>) {
     settings.service.graceful_shutdown_s = 1;
     settings.ringgate.nats.urls = vec![NatsUrl::plain("127.0.0.1", nats_port)];
     settings.ringgate.nats.reconnect_delay_ms_max = 100;
-    start_with(&settings).expect("starts")
+    settings
 }
 
 fn start_with(settings: &Settings) -> Result<(Control, Vec<Shard>), StartError> {
@@ -252,6 +262,23 @@ fn metrics_are_served_and_other_requests_refused_with_what_there_is() {
 }
 
 #[test]
+fn connections_that_say_nothing_do_not_keep_others_out_for_long() {
+    let (control, mut shards) = start(free_port());
+    let address = control.management_addr();
+    let connect = |_| TcpStream::connect(address).expect("connects");
+    let silent: Vec<_> = (0..CONNECTIONS_MAX).map(connect).collect();
+    let started = Instant::now();
+    assert_eq!(status(&http(address, "GET", "/health").0), "500");
+    let waited = started.elapsed();
+    assert!(waited > REQUEST_TIME_MAX / 2, "no bound on connections: after {waited:?}");
+    assert!(waited < REQUEST_TIME_MAX * 3, "{waited:?}");
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).expect("closed in order"), 0);
+    }
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
 fn a_push_on_the_instance_subject_lands_in_the_mailbox_of_the_endpoints_shard() {
     let nats_port = free_port();
     let _server = Server::start(nats_port);
@@ -336,4 +363,78 @@ fn a_management_port_that_is_taken_is_a_clear_error() {
     settings.server.port = taken.local_addr().expect("an address").port();
     let Err(error) = start_with(&settings) else { panic!("started on a taken port") };
     assert!(error.to_string().contains("server.port"), "{error}");
+}
+
+#[test]
+fn every_way_to_prove_who_we_are_is_accepted_and_a_wrong_one_is_told() {
+    let directory = std::env::temp_dir().join(format!("ringgate-control-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let key = nkeys::KeyPair::new_user();
+    let seed_file = directory.join("user.nk");
+    std::fs::write(&seed_file, key.seed().expect("a seed")).expect("written");
+    let server_file = directory.join("nats.conf");
+    let users = format!("authorization {{ users = [{{ nkey: {} }}] }}", key.public_key());
+    std::fs::write(&server_file, users).expect("written");
+    let server_file = server_file.to_str().expect("a plain path");
+
+    type Given<'a> = Box<dyn Fn(&mut Nats) + 'a>;
+    let cases: [(&[&str], Given<'_>, bool); 5] = [
+        (
+            &["--user", "u", "--pass", "p@ss"],
+            Box::new(|nats| {
+                nats.credentials.username = Some("u".into());
+                nats.credentials.password = Some(Secret::new("p@ss"));
+            }),
+            true,
+        ),
+        (
+            &["--user", "u", "--pass", "p@ss"],
+            Box::new(|nats| {
+                let url = format!("nats://u:p%40ss@{}", nats.urls[0].address());
+                nats.urls = vec![NatsUrl::parse(&url).expect("a URL")];
+            }),
+            true,
+        ),
+        (
+            &["--auth", "t0ken"],
+            Box::new(|nats| {
+                nats.credentials.token = Some(Secret::new("t0ken"));
+            }),
+            true,
+        ),
+        (
+            &["-c", server_file],
+            Box::new(|nats| {
+                nats.credentials.nkey_seed_file = Some(seed_file.clone());
+            }),
+            true,
+        ),
+        (
+            &["--auth", "t0ken"],
+            Box::new(|nats| {
+                nats.credentials.token = Some(Secret::new("wr0ng"));
+            }),
+            false,
+        ),
+    ];
+    for (arguments, give, accepted) in cases {
+        let nats_port = free_port();
+        let _server = Server::start_with(nats_port, arguments);
+        let mut settings = settings(nats_port);
+        give(&mut settings.ringgate.nats);
+        let (control, mut shards) = start_with(&settings).expect("starts");
+        shards.iter().for_each(|shard| shard.link.went_up("127.0.0.1:1"));
+        until(&format!("the link with {arguments:?}, accepted: {accepted}"), || {
+            shards.iter().for_each(Shard::tick);
+            let body = http(control.management_addr(), "GET", "/health").1;
+            let expected = if accepted {
+                body == "OK\n"
+            } else {
+                body.ends_with(": authorization violation\n")
+            };
+            expected.then_some(())
+        });
+        assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    }
+    std::fs::remove_dir_all(directory).expect("removed");
 }

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 /// Connections served at a time; further ones wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 32;
 /// From an accepted connection to the end of its answer.
-pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a request's head; hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 8 * 1_024;
 /// Pause after a failed accept (no descriptor left), which would fail again at once.

@@ -51,6 +51,7 @@ pub const QOS: Limit = Limit::new(0, 2, "");
 pub const SHARDS: Limit = Limit::new(1, 1_024, "shards");
 /// `ringgate.listen.backlog`
 pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");
+
 /// `ringgate.read-buffers.count`: the kernel takes at most 32768 in one ring.
 pub const READ_BUFFERS: Limit = Limit::new(1, 32_768, "buffers");
 /// `ringgate.read-buffers.bytes`

@@ -290,7 +290,7 @@ impl Default for Nats {
             ping_interval_ms: 20_000,
             pings_outstanding_max: 2,
             batch_bytes_max: 256 * 1024,
-            unconfirmed_bytes_max: 64 * 1024 * 1024,
+            unconfirmed_bytes_max: 8 * 1024 * 1024,
             when_unavailable: WhenUnavailable::Wait,
             qos0_when_full: Qos0WhenFull::Wait,
         }

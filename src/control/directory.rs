@@ -125,7 +125,7 @@ mod tests {
                 let last_claim = reports[..=at].iter().rposition(|r| r.1 == name && r.2);
                 let expected = last_claim.and_then(|claim| {
                     let holder = reports[claim].0;
-                    let left = reports[claim..=at].iter().any(|r| *r == (holder, name, false));
+                    let left = reports[claim..=at].contains(&(holder, name, false));
                     (!left).then_some(holder)
                 });
                 prop_assert_eq!(directory.holder(names[name]), expected);

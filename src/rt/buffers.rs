@@ -54,7 +54,8 @@ impl ReadBuffers {
         }
         // SAFETY: head_bytes is inside the allocation just made.
         let data = unsafe { base.add(head_bytes) };
-        let mut buffers = Self { entries: base.cast(), data, layout, count, bytes, tail: 0, is_kept: false };
+        let mut buffers =
+            Self { entries: base.cast(), data, layout, count, bytes, tail: 0, is_kept: false };
         // SAFETY: the memory is page-aligned and lives until `drop`, which runs only after the ring
         // is gone (DeviceRing declares the ring first) and after every receive that could take a
         // buffer has ended (DeviceRing's own drop sees to that, or calls `keep_for_ever`).

@@ -327,8 +327,7 @@ impl DeviceRing {
             // calls show in what is reaped.
             let _ = self.submit();
             let timeout = Timespec::new().sec(QUIESCE_TIMEOUT_S);
-            let _ =
-                self.ring.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
+            let _ = self.ring.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
             let _ = self.submit();
             loop {
                 let entry = self.ring.completion().next();

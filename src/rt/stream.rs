@@ -110,7 +110,7 @@ impl WriteHalf {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream as PlainStream};
     use std::time::Duration;

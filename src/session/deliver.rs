@@ -1,6 +1,6 @@
 //! Messages towards the client.
 
-use super::outbound::{Exchange, Message};
+use super::outbound::{Due, Exchange, Message, Outbound};
 use super::{Policy, Session};
 use crate::codec::mqtt::{self, AckKind, PacketId, PublishHead, QoS, ReasonCode};
 
@@ -9,14 +9,14 @@ use crate::codec::mqtt::{self, AckKind, PacketId, PublishHead, QoS, ReasonCode};
 pub enum Delivery {
     /// It was sent, or will be as soon as the client's receive maximum allows, at this QoS.
     Accepted(QoS),
-    /// Too much is waiting for the client already: dropped.
-    TooSlow,
+    /// Too much is waiting for the client already: dropped. It would have had this QoS.
+    TooSlow(QoS),
     /// The client takes no packet of that size (MQTT-3.1.2-24): dropped.
     TooLarge,
 }
 
-/// Bytes a PUBLISH has beyond topic and payload, at most: fixed header, lengths, identifier, alias.
-const OVERHEAD_BYTES: usize = 16;
+/// Bytes that a topic alias adds to a PUBLISH.
+const ALIAS_BYTES: usize = 3;
 
 impl Session {
     /// Sends a message, capped in QoS by what the client has subscribed to. `waiting_bytes` is what
@@ -34,54 +34,66 @@ impl Session {
     ) -> Delivery {
         let granted = self.subscriptions.as_ref().and_then(|held| held.granted(topic));
         let qos = granted.map_or(qos, |granted| qos.min(granted));
-        let packet_bytes = topic.len() + payload.len() + OVERHEAD_BYTES;
-        if packet_bytes > self.client_packet_bytes_max as usize {
+        let packet_bytes = self.packet_bytes(topic, payload, qos);
+        let packet_bytes_max = self.client_packet_bytes_max as usize;
+        if packet_bytes > packet_bytes_max {
             return Delivery::TooLarge;
         }
         if waiting_bytes + packet_bytes > policy.outbound_bytes_max {
-            return Delivery::TooSlow;
+            return Delivery::TooSlow(qos);
         }
         if qos == QoS::AtMostOnce {
-            let alias = self.alias_out(topic, recurs, policy);
+            let has_room = packet_bytes + ALIAS_BYTES <= packet_bytes_max;
+            let alias = self.alias_out(topic, recurs && has_room, policy);
             encode(self.version, topic, payload, qos, None, false, alias, out);
             return Delivery::Accepted(qos);
         }
         let message = Message { topic: topic.into(), payload: payload.into(), qos };
         let outbound = self.outbound.get_or_insert_default();
         if !outbound.offer(message, policy.outbound_messages_max, policy.outbound_bytes_max) {
-            return Delivery::TooSlow;
+            return Delivery::TooSlow(qos);
         }
         self.send_waiting(out);
         Delivery::Accepted(qos)
     }
 
-    /// Starts as many waiting exchanges as the client's receive maximum allows.
+    /// Bytes of a PUBLISH to the client without a topic alias.
+    fn packet_bytes(&self, topic: &str, payload: &[u8], qos: QoS) -> usize {
+        let head = PublishHead { qos, ..PublishHead::default() };
+        head.packet_bytes(topic.len(), payload.len(), self.version)
+    }
+
+    /// Takes over what is owed to the client from a connection before. Messages that this one does
+    /// not take for their size count as sent (MQTT-3.1.2-25).
+    pub(super) fn inherit(&mut self, mut outbound: Outbound) {
+        let bytes_max = self.client_packet_bytes_max as usize;
+        outbound.rewind();
+        outbound.retain(|message| {
+            self.packet_bytes(&message.topic, &message.payload, message.qos) <= bytes_max
+        });
+        self.outbound = (!outbound.is_empty()).then(|| Box::new(outbound));
+    }
+
+    /// Sends as much of what is owed as the client's receive maximum allows.
     pub(super) fn send_waiting(&mut self, out: &mut Vec<u8>) {
         let Some(outbound) = &mut self.outbound else { return };
-        while let Some((id, message)) = outbound.start_next(self.client_receive_maximum) {
-            encode_message(self.version, id, message, false, out);
+        while let Some(Due { id, exchange, is_again }) =
+            outbound.send_next(self.client_receive_maximum)
+        {
+            match exchange {
+                Exchange::Published(message) => {
+                    let Message { topic, payload, qos } = message;
+                    encode(self.version, topic, payload, *qos, Some(id), is_again, None, out);
+                }
+                Exchange::Released => {
+                    let (kind, reason) = (AckKind::PubRel, ReasonCode::Success);
+                    mqtt::encode_ack(kind, id, reason, self.version, out);
+                }
+            }
         }
         if outbound.is_empty() {
             self.outbound = None;
         }
-    }
-
-    /// A resumed session sends again what was not finished (MQTT-4.4.0-1).
-    pub(super) fn send_unfinished(&mut self, out: &mut Vec<u8>) {
-        if let Some(outbound) = &self.outbound {
-            for (id, exchange) in outbound.unfinished() {
-                match exchange {
-                    Exchange::Published(message) => {
-                        encode_message(self.version, id, message, true, out);
-                    }
-                    Exchange::Released => {
-                        let (kind, reason) = (AckKind::PubRel, ReasonCode::Success);
-                        mqtt::encode_ack(kind, id, reason, self.version, out);
-                    }
-                }
-            }
-        }
-        self.send_waiting(out);
     }
 
     /// The alias of a topic, and whether the client knows it already.
@@ -100,16 +112,6 @@ impl Session {
         aliases.push(topic.into());
         Some((aliases.len() as u16, false))
     }
-}
-
-fn encode_message(
-    version: mqtt::Version,
-    id: PacketId,
-    message: &Message,
-    dup: bool,
-    out: &mut Vec<u8>,
-) {
-    encode(version, &message.topic, &message.payload, message.qos, Some(id), dup, None, out);
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -25,12 +25,15 @@ pub use policy::Policy;
 use crate::codec::mqtt::{
     self, AckKind, Disconnect, FrameError, Malformed, Packet, PacketId, QoS, ReasonCode, Version,
 };
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, ConnectRefusal};
 use inbound::{Arrival, Inbound};
 use outbound::Outbound;
 use saved::Saved;
 use subscriptions::Subscriptions;
 use topics::Topics;
+
+/// Packet type of a PUBLISH, in the high half of its first byte (MQTT §2.1.2).
+const PUBLISH: u8 = 3;
 
 /// What the shell must do about a packet; replies are in the buffer already.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub enum Step<'a> {
     Connect(Hello),
     /// A message to carry: end it with [`Session::confirmed`], or with [`Session::dropped`].
     Publish(Incoming<'a>),
+    /// The client is not let in; close the connection once the buffer is sent.
+    Refused(ConnectRefusal, CloseReason),
     /// Close the connection once the buffer is sent.
     Close(CloseReason),
 }
@@ -141,9 +146,14 @@ impl Session {
     #[inline]
     pub fn packet<'a>(&mut self, packet: &'a [u8], policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {
         match self.state {
+            State::Live if packet.first().is_some_and(|first| first >> 4 == PUBLISH) => {
+                match mqtt::decode_publish(packet, self.version) {
+                    Ok(publish) => self.publish(publish, policy, out),
+                    Err(rule) => self.malformed(rule, out),
+                }
+            }
             State::Live => match mqtt::decode(packet, self.version) {
-                Ok(Packet::Publish(publish)) => self.publish(publish, policy, out),
-                Ok(other) => self.other(other, policy, out),
+                Ok(packet) => self.other(packet, policy, out),
                 Err(rule) => self.malformed(rule, out),
             },
             State::Expecting => self.first(packet, policy, out),
@@ -194,6 +204,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Step<'a> {
         let v5 = self.version.is_v5();
+        if !publish.properties.subscription_ids.is_empty() {
+            // MQTT-3.3.4-6: only a server sends them.
+            return self.fail(ReasonCode::ProtocolError, CloseReason::ProtocolError, out);
+        }
         if publish.retain && v5 {
             // MQTT-3.2.2-14: CONNACK said that nothing is retained.
             return self.fail(ReasonCode::RetainNotSupported, CloseReason::ProtocolError, out);
@@ -201,11 +215,8 @@ impl Session {
         let topic = match publish.properties.topic_alias {
             None => Topic::Sent(publish.topic),
             Some(alias) => match self.alias(alias.get(), publish.topic, policy) {
-                Some(topic) => topic,
-                None => {
-                    let code = ReasonCode::TopicAliasInvalid;
-                    return self.fail(code, CloseReason::ProtocolError, out);
-                }
+                Ok(topic) => topic,
+                Err(code) => return self.fail(code, CloseReason::ProtocolError, out),
             },
         };
         if let Some(id) = publish.packet_id {
@@ -233,16 +244,22 @@ impl Session {
         })
     }
 
-    /// Sets up or follows a topic alias; `None` when it is out of range or unknown
-    /// (MQTT 5.0 §3.3.2.3.4).
-    fn alias<'a>(&mut self, alias: u16, topic: &'a str, policy: &Policy) -> Option<Topic<'a>> {
+    /// Sets up or follows a topic alias. One out of range is invalid, one never set up a protocol
+    /// error (MQTT 5.0 §3.3.4).
+    fn alias<'a>(
+        &mut self,
+        alias: u16,
+        topic: &'a str,
+        policy: &Policy,
+    ) -> Result<Topic<'a>, ReasonCode> {
         if alias > policy.topic_alias_maximum {
-            return None;
+            return Err(ReasonCode::TopicAliasInvalid);
         }
         let aliases = self.aliases_in.get_or_insert_default();
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
-            return aliases.get(at)?.clone().map(Topic::Aliased);
+            let known = aliases.get(at).cloned().flatten();
+            return known.map(Topic::Aliased).ok_or(ReasonCode::ProtocolError);
         }
         if aliases.len() <= at {
             aliases.resize(at + 1, None);
@@ -250,7 +267,7 @@ impl Session {
         if aliases[at].as_deref() != Some(topic) {
             aliases[at] = Some(topic.into());
         }
-        Some(Topic::Sent(topic))
+        Ok(Topic::Sent(topic))
     }
 
     fn other<'a>(&mut self, packet: Packet<'a>, policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {
@@ -430,6 +447,12 @@ impl Session {
     /// (MQTT-3.1.2-22); `None` for no limit.
     pub fn silence_ms_max(&self) -> Option<u64> {
         (self.keep_alive_s > 0).then(|| u64::from(self.keep_alive_s) * 1500)
+    }
+
+    /// How many subscriptions the client holds.
+    #[inline]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |held| held.len())
     }
 
     /// For how long the session outlives the connection, in seconds.

@@ -31,11 +31,24 @@ pub enum Exchange {
     Released,
 }
 
+/// What is to be sent next.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due<'a> {
+    /// Packet identifier of the exchange.
+    pub id: PacketId,
+    /// PUBLISH or PUBREL, as it stands.
+    pub exchange: &'a Exchange,
+    /// Whether an earlier connection may have sent it already.
+    pub is_again: bool,
+}
+
 /// The exchanges under way and the messages that wait for their turn.
 #[derive(Debug, Default, Clone)]
 pub struct Outbound {
     last_id: u16,
     in_flight: VecDeque<(PacketId, Exchange)>,
+    /// How many exchanges of `in_flight`, from the front, this connection has sent.
+    sent: usize,
     waiting: VecDeque<Message>,
     bytes: usize,
 }
@@ -52,19 +65,42 @@ impl Outbound {
         true
     }
 
-    /// Starts the next waiting exchange if the client's receive maximum leaves room (MQTT-3.3.4-9),
-    /// and returns what to send.
-    pub fn start_next(&mut self, receive_maximum: u16) -> Option<(PacketId, &Message)> {
-        if self.in_flight.len() >= usize::from(receive_maximum) || self.waiting.is_empty() {
+    /// What to send next if the client's receive maximum leaves room (MQTT-3.3.4-9): first what a
+    /// connection before has left unfinished, in its order (MQTT-4.4.0-1, MQTT-4.6.0-1), then what
+    /// waits.
+    pub fn send_next(&mut self, receive_maximum: u16) -> Option<Due<'_>> {
+        if self.sent >= usize::from(receive_maximum) {
             return None;
         }
-        let id = self.free_id()?;
-        let message = self.waiting.pop_front()?;
-        self.in_flight.push_back((id, Exchange::Published(message)));
-        match self.in_flight.back() {
-            Some((id, Exchange::Published(message))) => Some((*id, message)),
-            _ => None,
+        let is_again = self.sent < self.in_flight.len();
+        if !is_again {
+            let id = (!self.waiting.is_empty()).then(|| self.free_id())??;
+            let message = self.waiting.pop_front()?;
+            self.in_flight.push_back((id, Exchange::Published(message)));
         }
+        let (id, exchange) = self.in_flight.get(self.sent)?;
+        self.sent += 1;
+        Some(Due { id: *id, exchange, is_again })
+    }
+
+    /// The connection has ended: what is unfinished is to be sent again on the next one.
+    pub fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Forgets the messages that are not `wanted`, but not the exchanges that are past PUBLISH.
+    pub fn retain(&mut self, wanted: impl Fn(&Message) -> bool) {
+        self.in_flight.retain(|(_, exchange)| match exchange {
+            Exchange::Published(message) => wanted(message),
+            Exchange::Released => true,
+        });
+        self.waiting.retain(&wanted);
+        let published = self.in_flight.iter().filter_map(|(_, exchange)| match exchange {
+            Exchange::Published(message) => Some(message),
+            Exchange::Released => None,
+        });
+        self.bytes = published.chain(&self.waiting).map(Message::bytes).sum();
+        self.sent = self.sent.min(self.in_flight.len());
     }
 
     /// An identifier no exchange uses; `None` when all 65,535 are in use.
@@ -86,6 +122,9 @@ impl Outbound {
     fn finish(&mut self, at: usize) {
         if let Some((_, Exchange::Published(message))) = self.in_flight.remove(at) {
             self.bytes -= message.bytes();
+        }
+        if at < self.sent {
+            self.sent -= 1;
         }
     }
 
@@ -121,11 +160,6 @@ impl Outbound {
         at.map(|at| self.finish(at)).is_some()
     }
 
-    /// What a resumed session sends again, in order (MQTT-4.4.0-1, MQTT-4.6.0-1).
-    pub fn unfinished(&self) -> impl Iterator<Item = (PacketId, &Exchange)> {
-        self.in_flight.iter().map(|(id, exchange)| (*id, exchange))
-    }
-
     /// Messages in flight or waiting.
     pub fn len(&self) -> usize {
         self.in_flight.len() + self.waiting.len()
@@ -150,19 +184,57 @@ mod tests {
         Message { topic: "t".into(), payload: text.as_bytes().into(), qos }
     }
 
+    /// Starts the next exchange; its identifier.
+    fn start(outbound: &mut Outbound) -> PacketId {
+        outbound.send_next(9).expect("something is due").id
+    }
+
     #[test]
     fn keeps_to_the_receive_maximum_and_goes_on_when_acknowledged() {
         let mut outbound = Outbound::default();
         for text in ["a", "b", "c"] {
             assert!(outbound.offer(message(text, QoS::AtLeastOnce), 10, 100));
         }
-        let first = outbound.start_next(2).expect("room for two").0;
-        assert!(outbound.start_next(2).is_some());
-        assert!(outbound.start_next(2).is_none(), "the receive maximum is reached");
+        let first = outbound.send_next(2).expect("room for two").id;
+        assert!(outbound.send_next(2).is_some());
+        assert!(outbound.send_next(2).is_none(), "the receive maximum is reached");
         assert!(outbound.acknowledged(first));
         assert!(!outbound.acknowledged(first), "an exchange ends once");
-        let (_, third) = outbound.start_next(2).expect("room again");
-        assert_eq!(&*third.payload, b"c");
+        let third = outbound.send_next(2).expect("room again");
+        assert_eq!(third.exchange, &Exchange::Published(message("c", QoS::AtLeastOnce)));
+        assert!(!third.is_again);
+    }
+
+    #[test]
+    fn a_new_connection_gets_the_unfinished_again_within_its_own_receive_maximum() {
+        let mut outbound = Outbound::default();
+        for text in ["a", "b", "c"] {
+            assert!(outbound.offer(message(text, QoS::ExactlyOnce), 10, 100));
+        }
+        let ids = [start(&mut outbound), start(&mut outbound)];
+        assert!(outbound.received(ids[0], false));
+        outbound.rewind();
+        let again = outbound.send_next(1).expect("due again");
+        assert_eq!((again.id, again.exchange, again.is_again), (ids[0], &Exchange::Released, true));
+        assert!(outbound.send_next(1).is_none());
+        assert!(outbound.completed(ids[0]));
+        let again = outbound.send_next(1).expect("room again");
+        assert_eq!((again.id, again.is_again), (ids[1], true));
+        assert!(outbound.received(ids[1], false) && outbound.completed(ids[1]));
+        assert!(!outbound.send_next(1).expect("what waited").is_again);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_forgotten_with_its_bytes() {
+        let mut outbound = Outbound::default();
+        for text in ["long", "x", "long", "x"] {
+            assert!(outbound.offer(message(text, QoS::ExactlyOnce), 10, 100));
+        }
+        let released = start(&mut outbound);
+        let _ = (start(&mut outbound), start(&mut outbound));
+        assert!(outbound.received(released, false));
+        outbound.retain(|message| message.payload.len() < 4);
+        assert_eq!((outbound.len(), outbound.bytes()), (3, 4));
     }
 
     #[test]
@@ -172,8 +244,8 @@ mod tests {
         assert!(!outbound.offer(message("12345", QoS::AtLeastOnce), 2, 10), "bytes");
         assert!(outbound.offer(message("1", QoS::ExactlyOnce), 2, 10));
         assert!(!outbound.offer(message("", QoS::AtLeastOnce), 2, 10), "messages");
-        let one = outbound.start_next(9).expect("started").0;
-        let two = outbound.start_next(9).expect("started").0;
+        let one = start(&mut outbound);
+        let two = start(&mut outbound);
         assert!(outbound.acknowledged(one));
         assert!(outbound.received(two, false));
         assert!(outbound.received(two, false), "a repeated PUBREC is answered again");
@@ -185,10 +257,10 @@ mod tests {
     fn an_acknowledgement_of_the_wrong_kind_changes_nothing() {
         let mut outbound = Outbound::default();
         assert!(outbound.offer(message("x", QoS::ExactlyOnce), 2, 10));
-        let id = outbound.start_next(9).expect("started").0;
+        let id = start(&mut outbound);
         assert!(!outbound.acknowledged(id));
         assert!(!outbound.completed(id));
-        assert_eq!(outbound.unfinished().count(), 1);
+        assert_eq!(outbound.len(), 1);
     }
 
     #[test]
@@ -197,8 +269,7 @@ mod tests {
         for _ in 0..3 {
             assert!(outbound.offer(message("", QoS::AtLeastOnce), 9, 9));
         }
-        let ids: Vec<u16> =
-            (0..3).map(|_| outbound.start_next(9).expect("started").0.get()).collect();
+        let ids: Vec<u16> = (0..3).map(|_| start(&mut outbound).get()).collect();
         assert_eq!(ids, [u16::MAX, 1, 2]);
     }
 }

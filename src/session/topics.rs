@@ -47,7 +47,13 @@ impl ResolvedTopic {
 
 /// Names an entry of [`Topics`] until the next insertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicSlot(usize);
+pub struct TopicSlot(Slot);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    Kept(usize),
+    Aside,
+}
 
 /// The table. The entry used last is tried first, then the others by hash; when it is full, the
 /// entries give way in turn.
@@ -55,6 +61,8 @@ pub struct TopicSlot(usize);
 pub struct Topics {
     hashes: Vec<u64>,
     entries: Vec<ResolvedTopic>,
+    /// A topic that no base names: good for one message.
+    aside: Option<Box<ResolvedTopic>>,
     last: usize,
     victim: usize,
     state: foldhash::fast::RandomState,
@@ -65,19 +73,26 @@ impl Topics {
     #[inline]
     pub fn find(&mut self, base: &str) -> Option<TopicSlot> {
         if self.entries.get(self.last).is_some_and(|entry| *entry.base == *base) {
-            return Some(TopicSlot(self.last));
+            return Some(TopicSlot(Slot::Kept(self.last)));
         }
-        let hash = self.state.hash_one(base);
-        let at = (0..self.entries.len())
-            .find(|&at| self.hashes[at] == hash && *self.entries[at].base == *base)?;
+        let at = self.position(self.state.hash_one(base), base)?;
         self.last = at;
-        Some(TopicSlot(at))
+        Some(TopicSlot(Slot::Kept(at)))
     }
 
-    /// Keeps a resolved topic, displacing another when the table is full.
+    fn position(&self, hash: u64, base: &str) -> Option<usize> {
+        (0..self.entries.len())
+            .find(|&at| self.hashes[at] == hash && *self.entries[at].base == *base)
+    }
+
+    /// Keeps a resolved topic in place of an earlier one with the same base, or else displacing
+    /// another when the table is full.
     pub fn insert(&mut self, topic: ResolvedTopic) -> TopicSlot {
         let hash = self.state.hash_one(&*topic.base);
-        let at = if self.entries.len() < TOPICS_MAX {
+        let at = if let Some(at) = self.position(hash, &topic.base) {
+            self.entries[at] = topic;
+            at
+        } else if self.entries.len() < TOPICS_MAX {
             self.hashes.push(hash);
             self.entries.push(topic);
             self.entries.len() - 1
@@ -89,20 +104,29 @@ impl Topics {
             at
         };
         self.last = at;
-        TopicSlot(at)
+        TopicSlot(Slot::Kept(at))
+    }
+
+    /// Holds a topic for one message, never to be found: one whose last level may be a request id
+    /// or not shares its text with others that lead elsewhere.
+    pub fn set_aside(&mut self, topic: ResolvedTopic) -> TopicSlot {
+        self.aside = Some(Box::new(topic));
+        TopicSlot(Slot::Aside)
     }
 
     /// The entry of a slot.
+    ///
+    /// # Panics
+    /// When the slot is none of this table's.
+    #[inline]
     pub fn get(&self, slot: TopicSlot) -> &ResolvedTopic {
-        &self.entries[slot.0]
+        match slot.0 {
+            Slot::Kept(at) => &self.entries[at],
+            Slot::Aside => self.aside.as_ref().expect("a slot aside comes with its topic"),
+        }
     }
 
-    /// The entry of a slot, to change.
-    pub fn get_mut(&mut self, slot: TopicSlot) -> &mut ResolvedTopic {
-        &mut self.entries[slot.0]
-    }
-
-    /// Every entry, to change.
+    /// Every entry that can be found, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ResolvedTopic> {
         self.entries.iter_mut()
     }
@@ -130,6 +154,26 @@ mod tests {
             assert_eq!(&*topics.get(slot).base, base);
         }
         assert!(topics.find("d").is_none());
+    }
+
+    #[test]
+    fn an_entry_is_replaced_by_one_with_the_same_base() {
+        let mut topics = Topics::default();
+        topics.insert(resolved("a"));
+        topics.insert(resolved("b"));
+        let slot = topics.insert(ResolvedTopic { extension: ExtensionId(7), ..resolved("a") });
+        assert_eq!(topics.get(slot).extension, ExtensionId(7));
+        topics.find("b");
+        assert_eq!(topics.find("a"), Some(slot));
+        assert_eq!(topics.entries.len(), 2);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_never_found() {
+        let mut topics = Topics::default();
+        let slot = topics.set_aside(resolved("a"));
+        assert_eq!(&*topics.get(slot).base, "a");
+        assert!(topics.find("a").is_none());
     }
 
     #[test]

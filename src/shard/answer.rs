@@ -36,6 +36,10 @@ impl Core {
             .extension_instance_name
             .and_then(|name| catalogue.extension_named(name))
             .ok_or(DropReason::BadExtensionData)?;
+        if extension.endpoint_aware != data.endpoint_id.is_some() {
+            // Without its token, or with one too many, it would come on a topic nobody knows.
+            return Err(DropReason::BadExtensionData);
+        }
         let asker = self.asker(&data, extension)?;
         let index = asker.connection.index;
         let endpoint = data.endpoint_id.and_then(|id| self.endpoints.find_key(id));
@@ -58,10 +62,12 @@ impl Core {
         sent
     }
 
-    /// Whose message this is: the connection the correlationId names, else the one that asked the
-    /// same of an endpoint-unaware instance, else the one that speaks for the endpoint.
+    /// Whose message this is: the connection the correlationId names; else the one that speaks for
+    /// the endpoint, which may be the same client come again; else the one that asked the same of an
+    /// endpoint-unaware instance, unless the correlationId names another.
     fn asker(&self, data: &ExtensionData<'_>, extension: &Extension) -> Result<Asker, DropReason> {
-        if let Some(correlation) = self.correlations.decode(data.correlation_id)
+        let correlation = self.correlations.decode(data.correlation_id);
+        if let Some(correlation) = correlation
             && self.is_live(correlation.connection)
         {
             return Ok(Asker { connection: correlation.connection, qos: correlation.qos });
@@ -73,6 +79,7 @@ impl Core {
                 .find(id)
                 .and_then(|endpoint| endpoint.holder)
                 .map(|connection| Asker { connection, qos: push_qos }),
+            None if correlation.is_some() => None,
             None => self.recent.find(Request {
                 app_version: data.app_version_name.unwrap_or_default(),
                 extension: &extension.name,
@@ -151,7 +158,7 @@ impl Core {
                 self.counters.payload_bytes_out[qos as usize].add(payload.len() as u64);
             }
             Delivery::TooLarge => self.counters.dropped(DropReason::PayloadTooLarge),
-            Delivery::TooSlow => {
+            Delivery::TooSlow(qos) => {
                 self.counters.dropped(DropReason::SlowConsumer);
                 if qos != QoS::AtMostOnce {
                     session.say_goodbye(ReasonCode::QuotaExceeded, out);
@@ -173,8 +180,8 @@ impl Core {
                 self.outcome(&outcome);
             }
             self.counters.confirmations.add(messages);
-            if let Some(latency_us) = confirmed.latency_us() {
-                self.latency.record_us(latency_us, messages.max(1));
+            if let Some(latency_us) = confirmed.latency_us().filter(|_| messages > 0) {
+                self.latency.record_us(latency_us, messages);
             }
             self.ledger.borrow_mut().recycle(confirmed);
         }

@@ -15,8 +15,9 @@ use slab::Slab;
 
 use super::connection::{Connection, Hold, Life};
 use super::correlation::{ConnectionKey, Correlations};
+use super::drain::Drain;
 use super::endpoints::Endpoints;
-use super::mail::{MailSender, Reporter};
+use super::mail::{Mail, MailSender, Reporter};
 use super::pool::Pool;
 use super::recent::Recent;
 use super::registry::{Place, Registry};
@@ -24,10 +25,13 @@ use super::settings::ShardSettings;
 use super::wheel::Wheel;
 use crate::codec::mqtt::{self, Frame, PacketType, QoS};
 use crate::rt::socket;
-use crate::session::catalogue::Catalogue;
+use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
 use crate::uplink::ledger::{Ledger, SubjectId};
+
+/// Log lines about dropped messages, per shard and second.
+const DROP_LOGS_PER_S_MAX: u32 = 5;
 
 /// The time, read once per turn.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,17 +87,91 @@ pub struct Core {
     pub(super) dirty: Vec<u32>,
     /// Connections that wait for room in the uplink, first come first served.
     pub(super) waiting: VecDeque<ConnectionKey>,
-    pub(super) draining: bool,
+    pub(super) drain: Drain,
     pub(super) log_drop: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
     pub(super) topic_text: Vec<u8>,
     pub(super) payload_text: Vec<u8>,
 }
 
+/// What a core works with and shares with others.
+pub(super) struct Surroundings {
+    /// Application versions and extension instances.
+    pub catalogue: Arc<Catalogue>,
+    /// Client ids of all shards.
+    pub registry: Arc<Registry>,
+    /// The mailboxes of all shards, by number.
+    pub peers: Vec<MailSender>,
+    /// The way to the control thread.
+    pub reporter: Reporter,
+    /// What goes to NATS.
+    pub ledger: Rc<RefCell<Ledger>>,
+    /// The shard's counters.
+    pub counters: Arc<ShardCounters>,
+}
+
 impl Core {
+    /// The core of a shard without connections, whose link to NATS is not up yet. `now_ms` is the
+    /// time of the clock that [`Now::ms`] is read from.
+    pub(super) fn new(
+        number: u16,
+        settings: ShardSettings,
+        surroundings: Surroundings,
+        now_ms: u64,
+    ) -> Self {
+        let Surroundings { catalogue, registry, peers, reporter, ledger, counters } = surroundings;
+        let reply_subject = format!("kaa.v1.replica.{}.esp.ExtensionData", settings.replica);
+        let address = |extension: &Extension| Address::of(&extension.name, &reply_subject);
+        Self {
+            number,
+            correlations: Correlations::new(&settings.replica),
+            settings,
+            addresses: catalogue.extensions().iter().map(address).collect(),
+            catalogue,
+            reply_subject: reply_subject.into(),
+            connections: Slab::new(),
+            next_generation: 0,
+            endpoints: Endpoints::default(),
+            recent: Recent::default(),
+            registry,
+            peers,
+            reporter,
+            ledger,
+            link_is_up: false,
+            link_was_up: false,
+            payload_bytes_max: usize::MAX,
+            counters,
+            latency: Latency::new(),
+            batch_sizes: BatchSizes::new(),
+            sequence: 0,
+            wheel: Wheel::new(now_ms),
+            pool: Pool::default(),
+            now: Now::default(),
+            dirty: Vec::new(),
+            waiting: VecDeque::new(),
+            drain: Drain::No,
+            log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
+            topic_text: Vec::new(),
+            payload_text: Vec::new(),
+        }
+    }
+
+    /// Takes one mail.
+    pub(super) fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
+            Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
+            Mail::Takeover { connection, client_id, heir } => {
+                self.takeover(connection, client_id, heir);
+            }
+            Mail::SessionMoved { to, client_id, saved } => self.session_moved(to, client_id, saved),
+            Mail::Drain => self.begin_drain(),
+        }
+    }
+
     /// A connection was accepted; `None` when there are too many (the socket is closed).
     pub fn opened(&mut self, socket: OwnedFd) -> Option<u32> {
-        if self.connections.len() >= self.settings.connections_max || self.draining {
+        if self.connections.len() >= self.settings.connections_max || self.is_draining() {
             self.counters.connections_refused.add(1);
             return None;
         }
@@ -236,7 +314,13 @@ impl Core {
             connection.out = self.pool.take();
         }
         let out_before = connection.out.len();
+        let subscriptions_before = connection.session.subscriptions();
         let step = connection.session.packet(packet, &self.settings.policy, &mut connection.out);
+        let subscriptions = connection.session.subscriptions();
+        if subscriptions != subscriptions_before {
+            let gauge = &self.counters.subscriptions;
+            gauge.set(gauge.get() + subscriptions as u64 - subscriptions_before as u64);
+        }
         if connection.out.len() > out_before {
             self.touch(index);
         }
@@ -244,12 +328,19 @@ impl Core {
             Step::Done => {}
             Step::Publish(incoming) => self.publish(index, incoming),
             Step::Connect(hello) => self.enter(index, hello),
+            Step::Refused(label, reason) => {
+                self.counters.connect_refused(label);
+                self.close(index, reason);
+            }
             Step::Close(reason) => self.close(index, reason),
         }
     }
 
     /// The uplink has room again: connections that wait for it go on, in turn.
     pub(super) fn resume_waiting(&mut self) {
+        if self.waiting.is_empty() || !self.ledger.borrow().has_room_again() {
+            return;
+        }
         for _ in 0..self.waiting.len() {
             if self.ledger.borrow().is_full() {
                 return;
@@ -341,6 +432,10 @@ impl Core {
     /// Keeps or forgets the session of a connection that has ended.
     fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
         let place = Place { shard: self.number, connection: key };
+        if session.is_live() {
+            self.counters.sessions.sub(1);
+            self.counters.subscriptions.sub(session.subscriptions() as u64);
+        }
         if let Some(client_id) = entering {
             self.registry.release(&client_id, place, None);
         }

@@ -29,54 +29,69 @@ pub(crate) enum Drain {
 }
 
 impl State {
-    /// Stops accepting and reading.
-    pub(crate) fn begin_drain(&mut self) {
-        if self.drain != Drain::No {
-            return;
+    /// Stops accepting once the core drains, and carries the end on; whether the shard is done.
+    pub(crate) fn drained(&mut self) -> bool {
+        if !self.core.is_draining() {
+            return false;
         }
-        let now_ms = self.core.now.ms;
-        let drain_ms = self.core.settings.drain_ms_max;
-        self.drain =
-            Drain::Confirming { until_ms: now_ms + drain_ms / 2, end_ms: now_ms + drain_ms };
-        self.core.draining = true;
         for listener in 0..self.listeners.len() {
             self.ring.cancel_accept(listener as u32);
         }
         // Closing the listeners lets connections the kernel holds for them go elsewhere.
         self.listeners.clear();
-        self.core.stop_reading();
+        if self.core.goodbyes_are_due() {
+            self.core.say_goodbye_to_all();
+            self.carry_out();
+        }
+        self.core.is_drained()
+    }
+}
+
+impl Core {
+    /// Whether the shard is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain != Drain::No
     }
 
-    /// Moves the end on; whether the shard is done.
-    pub(crate) fn drained(&mut self) -> bool {
-        let now_ms = self.core.now.ms;
-        if let Drain::Confirming { until_ms, end_ms } = self.drain {
-            let is_settled = self.core.ledger.borrow().is_empty() && self.core.waiting.is_empty();
-            if is_settled || now_ms >= until_ms {
-                if !is_settled {
-                    let bytes = self.core.ledger.borrow().unconfirmed_bytes();
-                    tracing::warn!(
-                        shard = self.core.number,
-                        bytes,
-                        "stopping although NATS has not confirmed everything; nothing of it was \
-                         acknowledged to a device"
-                    );
-                }
-                self.core.say_goodbye_to_all();
-                self.drain = Drain::Closing { end_ms };
-                self.carry_out();
-            }
+    /// Accepts and reads no more.
+    pub(super) fn begin_drain(&mut self) {
+        if self.is_draining() {
+            return;
         }
+        let drain_ms = self.settings.drain_ms_max;
+        self.drain = Drain::Confirming {
+            until_ms: self.now.ms + drain_ms / 2,
+            end_ms: self.now.ms + drain_ms,
+        };
+        self.stop_reading();
+    }
+
+    /// Whether NATS has confirmed what it was given, or is waited for no longer.
+    pub(super) fn goodbyes_are_due(&self) -> bool {
+        let Drain::Confirming { until_ms, .. } = self.drain else { return false };
+        let is_settled = self.ledger.borrow().is_empty() && self.waiting.is_empty();
+        if !is_settled && self.now.ms >= until_ms {
+            let bytes = self.ledger.borrow().unconfirmed_bytes();
+            tracing::warn!(
+                shard = self.number,
+                bytes,
+                "stopping although NATS has not confirmed everything; nothing of it was \
+                 acknowledged to a device"
+            );
+        }
+        is_settled || self.now.ms >= until_ms
+    }
+
+    /// Whether nothing is left to do, or no time to do it.
+    pub(super) fn is_drained(&mut self) -> bool {
         if let Drain::Closing { end_ms } = self.drain
-            && (self.core.all_told() || now_ms >= end_ms)
+            && (self.all_told() || self.now.ms >= end_ms)
         {
             self.drain = Drain::Done;
         }
         self.drain == Drain::Done
     }
-}
 
-impl Core {
     /// No packet is taken any more, except from connections whose turn in the uplink is still to
     /// come.
     fn stop_reading(&mut self) {
@@ -89,7 +104,11 @@ impl Core {
         }
     }
 
-    fn say_goodbye_to_all(&mut self) {
+    /// Ends every connection.
+    pub(super) fn say_goodbye_to_all(&mut self) {
+        if let Drain::Confirming { end_ms, .. } = self.drain {
+            self.drain = Drain::Closing { end_ms };
+        }
         for index in self.open_connections() {
             let connection = &mut self.connections[index as usize];
             connection.session.say_goodbye(ReasonCode::ServerShuttingDown, &mut connection.out);

@@ -126,6 +126,8 @@ impl Core {
         let inherited = inherited.map(|saved| *saved);
         let policy = &self.settings.policy;
         connection.session.accept(client_id, is_assigned, inherited, policy, &mut connection.out);
+        self.counters.sessions.add(1);
+        self.counters.subscriptions.add(connection.session.subscriptions() as u64);
         if let Some(silence_ms) = connection.session.silence_ms_max() {
             let deadline_ms = connection.heard_ms + silence_ms;
             self.check_at(index, deadline_ms);

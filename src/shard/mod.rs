@@ -13,12 +13,14 @@ pub mod correlation;
 mod drain;
 pub mod endpoints;
 mod enter;
+mod gate;
 pub mod mail;
 mod pool;
 mod publish;
 mod recent;
 pub mod registry;
 pub mod settings;
+mod sockets;
 mod start;
 mod tick;
 mod wheel;
@@ -36,11 +38,10 @@ pub use start::{Parts, ShardThread, start};
 use crate::rt::ring::{Completion, DeviceRing, Stopped};
 use crate::rt::socket;
 use crate::rt::task::Notify;
-use crate::telemetry::{CloseReason, clock};
+use crate::telemetry::clock;
 use crate::uplink::{Handler, Link};
-use connection::Life;
 use core::{Core, Now};
-use drain::Drain;
+use gate::Gate;
 use mail::Mail;
 
 /// Completions taken in one turn before other tasks get theirs.
@@ -64,7 +65,7 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<TcpListener>,
     /// Listeners whose accept has stopped and is armed again at the next tick.
     pub(crate) stopped_listeners: Vec<u32>,
-    pub(crate) drain: Drain,
+    pub(crate) gate: Gate,
 }
 
 impl Shell {
@@ -75,6 +76,7 @@ impl Shell {
         let state = &mut *self.state.borrow_mut();
         state.core.now = now();
         work(state);
+        state.turn_gate();
         state.carry_out();
         self.link.flush();
         if state.drained() {
@@ -96,16 +98,7 @@ impl Shell {
     pub(crate) fn take_mail(&self, mail: Mail) {
         let state = &mut *self.state.borrow_mut();
         state.core.now = now();
-        let core = &mut state.core;
-        match mail {
-            Mail::Push { reply_to, datum } => core.extension_data(reply_to.as_deref(), &datum),
-            Mail::RouteMoved { endpoint } => core.endpoints.moved_away(&endpoint),
-            Mail::Takeover { connection, client_id, heir } => {
-                core.takeover(connection, client_id, heir);
-            }
-            Mail::SessionMoved { to, client_id, saved } => core.session_moved(to, client_id, saved),
-            Mail::Drain => state.begin_drain(),
-        }
+        state.core.mail(mail);
     }
 }
 
@@ -141,6 +134,16 @@ impl Handler for Shell {
         self.state.borrow_mut().core.batch_sizes.record(u64::from(messages));
     }
 
+    fn on_written(&self) {
+        let has_waiting = {
+            let state = self.state.borrow();
+            state.gate.is_shut() || !state.core.waiting.is_empty()
+        };
+        if has_waiting {
+            self.turn(|state| state.core.resume_waiting());
+        }
+    }
+
     fn on_turn_end(&self) {
         self.turn(|_| {});
     }
@@ -171,25 +174,8 @@ impl State {
                 }
             }
             Completion::AcceptStopped { listener, error } => self.accept_stopped(listener, &error),
-            Completion::Received { key, buffer, len, armed } => {
-                if !armed {
-                    self.receive_stopped(key);
-                }
-                let bytes = self.ring.buffers().bytes(&buffer, len);
-                let core = &mut self.core;
-                if catch_unwind(AssertUnwindSafe(|| core.received(key, bytes))).is_err() {
-                    core.panicked(key);
-                }
-                self.ring.recycle(buffer);
-            }
-            Completion::ReceiveStopped { key, why } => {
-                self.receive_stopped(key);
-                match why {
-                    Stopped::Closed => self.core.peer_ended(key, false),
-                    Stopped::Failed(_) => self.core.peer_ended(key, true),
-                    Stopped::NoBuffers => self.core.counters.read_buffers_exhausted.add(1),
-                    Stopped::Cancelled => {}
-                }
+            Completion::Received { .. } | Completion::ReceiveStopped { .. } => {
+                self.arrive(completion);
             }
             Completion::Sent { key, bytes, result } => {
                 let core = &mut self.core;
@@ -201,11 +187,30 @@ impl State {
         }
     }
 
-    fn receive_stopped(&mut self, index: u32) {
-        if let Some(connection) = self.core.connections.get_mut(index as usize) {
-            connection.receiving = false;
-            connection.cancelling = false;
-            self.core.touch(index);
+    /// Takes what a receive has brought, or its end.
+    fn complete_receive(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { key, buffer, len, armed } => {
+                if !armed {
+                    self.core.receive_stopped(key);
+                }
+                let bytes = self.ring.buffers().bytes(&buffer, len);
+                let core = &mut self.core;
+                if catch_unwind(AssertUnwindSafe(|| core.received(key, bytes))).is_err() {
+                    core.panicked(key);
+                }
+                self.ring.recycle(buffer);
+            }
+            Completion::ReceiveStopped { key, why } => {
+                self.core.receive_stopped(key);
+                match why {
+                    Stopped::Closed => self.core.peer_ended(key, false),
+                    Stopped::Failed(_) => self.core.peer_ended(key, true),
+                    Stopped::NoBuffers => self.core.counters.read_buffers_exhausted.add(1),
+                    Stopped::Cancelled => {}
+                }
+            }
+            _ => {}
         }
     }
 
@@ -217,7 +222,7 @@ impl State {
     }
 
     fn accept_stopped(&mut self, listener: u32, error: &std::io::Error) {
-        if self.core.draining {
+        if self.core.is_draining() {
             return;
         }
         tracing::error!(
@@ -233,7 +238,7 @@ impl State {
     fn carry_out(&mut self) {
         for _ in 0..ROUNDS_PER_TURN_MAX {
             while let Some(index) = self.core.dirty.pop() {
-                self.finish(index);
+                self.core.finish(index, &mut self.ring);
             }
             if !self.ring.has_queued() {
                 return;
@@ -241,45 +246,10 @@ impl State {
             self.reap();
         }
         while let Some(index) = self.core.dirty.pop() {
-            self.finish(index);
+            self.core.finish(index, &mut self.ring);
         }
         if let Err(error) = self.ring.submit() {
             tracing::error!(shard = self.core.number, %error, "the device ring refuses work");
-        }
-    }
-
-    /// Does what is to be done for one connection: send, read on or no more, close.
-    fn finish(&mut self, index: u32) {
-        let Some(connection) = self.core.connections.get_mut(index as usize) else { return };
-        connection.is_dirty = false;
-        let descriptor = connection.socket.as_raw_fd();
-        if connection.can_send() {
-            let bytes = std::mem::take(&mut connection.out);
-            connection.sending_bytes = bytes.len();
-            self.ring.send(index, descriptor, bytes);
-        }
-        if connection.life == Life::Closing && connection.waiting_bytes() == 0 {
-            let peer_reads_on = !connection.peer_closed
-                && connection.close_reason != Some(CloseReason::ClientDisconnect);
-            if peer_reads_on {
-                socket::shutdown_write(&connection.socket);
-                connection.life = Life::Lingering;
-            } else {
-                connection.shut();
-            }
-        }
-        if connection.life == Life::Lingering && connection.peer_closed {
-            connection.shut();
-        }
-        if connection.wants_receive() {
-            connection.receiving = true;
-            self.ring.receive(index, descriptor);
-        } else if connection.wants_cancel() {
-            connection.cancelling = true;
-            self.ring.cancel_receive(index);
-        }
-        if connection.life == Life::Shut && connection.is_idle() {
-            self.core.remove(index);
         }
     }
 }

@@ -126,7 +126,12 @@ impl Core {
         let holder = connection.key(index);
         let Some(endpoint) = connection.session.topics().get(slot).endpoint else { return true };
         match self.endpoints.reclaim(endpoint, holder) {
-            None => false,
+            None => {
+                if let Some(held) = &mut connection.endpoints {
+                    held.remove(&endpoint);
+                }
+                false
+            }
             Some(Claim::Held) => true,
             Some(claim) => {
                 self.claimed(index, endpoint, claim);
@@ -176,8 +181,6 @@ impl Core {
             resource_path,
             self.settings.config_name,
         );
-        // A topic that cannot be remembered by a base of its own is kept under the whole topic with
-        // its id's digits, which no base ends in, and so is never found again.
         let mut resolved = ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
         let connection = &mut self.connections[index as usize];
         resolved.affinity = connection
@@ -185,7 +188,12 @@ impl Core {
             .as_ref()
             .and_then(|affinities| affinities.get(extension, endpoint))
             .map(Into::into);
-        Ok((connection.session.topics().insert(resolved), request_id))
+        let topics = connection.session.topics();
+        let slot = match base {
+            Some(_) => topics.insert(resolved),
+            None => topics.set_aside(resolved),
+        };
+        Ok((slot, request_id))
     }
 
     /// Writes the message behind its PUB line into the batch being filled: the one copy of its
@@ -227,7 +235,9 @@ impl Core {
                 (&self.payload_text, SubjectId::of(subject.as_bytes()))
             }
         };
-        let is_tracked = incoming.packet_id.is_some() || request_id.is_some();
+        // An affinity is forgotten when nobody responds, which only a tracked message tells.
+        let is_tracked =
+            incoming.packet_id.is_some() || request_id.is_some() || topic.affinity.is_some();
         let tag = is_tracked.then(|| Tag {
             connection: key.index,
             generation: key.generation,
@@ -285,6 +295,10 @@ impl Core {
         if has_request_id(&incoming.topic) {
             self.answer_error(index, &incoming.topic, dropped.status_code, incoming.qos);
         }
+        if !self.connections[index as usize].session.is_live() {
+            // It did not even read that.
+            return;
+        }
         let Some(id) = incoming.packet_id else { return };
         let is_v5 = self.connections[index as usize].session.version().is_v5();
         if dropped.must_not_acknowledge && !is_v5 {
@@ -314,7 +328,7 @@ impl Core {
         self.touch(index);
     }
 
-    /// Sends the error form of 1/KP on `<request topic>/error`.
+    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a topic.
     pub(super) fn answer_error(
         &mut self,
         index: u32,
@@ -322,6 +336,9 @@ impl Core {
         status_code: i32,
         qos: QoS,
     ) {
+        if request_topic.len() + Outcome::Error.suffix().len() > kp1::TOPIC_BYTES_MAX {
+            return;
+        }
         self.counters.answers_error[AnswerStatus::of(status_code).index()].add(1);
         let mut topic = std::mem::take(&mut self.topic_text);
         let mut payload = std::mem::take(&mut self.payload_text);

@@ -1,7 +1,6 @@
 //! Starting a shard's thread.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -10,26 +9,21 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use slab::Slab;
-
-use super::core::{Address, Core, Now};
-use super::correlation::Correlations;
-use super::drain::Drain;
+use super::core::{Core, Surroundings};
+use super::gate::Gate;
 use super::mail::{MailSender, Mailbox, Reporter};
 use super::registry::Registry;
 use super::settings::ShardSettings;
-use super::wheel::{TICK_MS, Wheel};
+use super::wheel::TICK_MS;
 use super::{Shell, State};
 use crate::rt::ready::Readiness;
 use crate::rt::ring::DeviceRing;
 use crate::rt::runtime;
 use crate::rt::task::{Notify, sleep, spawn};
 use crate::session::catalogue::Catalogue;
-use crate::telemetry::{BatchSizes, Latency, RateLimit, ShardCounters, clock};
+use crate::telemetry::{ShardCounters, clock};
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
 
-/// Log lines about dropped messages, per shard and second.
-const DROP_LOGS_PER_S_MAX: u32 = 5;
 /// Turns of the device ring in a row before other tasks, timers and NATS get theirs.
 const TURNS_IN_A_ROW_MAX: usize = 8;
 
@@ -113,48 +107,19 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let link = Link::new(
         parts.dialer,
         format!("ringgate {}", parts.settings.replica),
-        vec![reply_subject.clone()],
+        vec![reply_subject],
         ledger.clone(),
         parts.link_status,
     );
-    let addresses = parts
-        .catalogue
-        .extensions()
-        .iter()
-        .map(|extension| Address::of(&extension.name, &reply_subject))
-        .collect();
-    let core = Core {
-        number: parts.number,
-        correlations: Correlations::new(&parts.settings.replica),
-        settings: parts.settings,
+    let surroundings = Surroundings {
         catalogue: parts.catalogue,
-        addresses,
-        reply_subject: reply_subject.into(),
-        connections: Slab::new(),
-        next_generation: 0,
-        endpoints: Default::default(),
-        recent: Default::default(),
         registry: parts.registry,
         peers: parts.peers,
         reporter: parts.reporter,
         ledger,
-        link_is_up: false,
-        link_was_up: false,
-        payload_bytes_max: usize::MAX,
         counters: parts.counters,
-        latency: Latency::new(),
-        batch_sizes: BatchSizes::new(),
-        sequence: 0,
-        wheel: Wheel::new(clock::monotonic_ms()),
-        pool: Default::default(),
-        now: Now::default(),
-        dirty: Vec::new(),
-        waiting: VecDeque::new(),
-        draining: false,
-        log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
-        topic_text: Vec::new(),
-        payload_text: Vec::new(),
     };
+    let core = Core::new(parts.number, parts.settings, surroundings, clock::monotonic_ms());
     let listeners = parts.listeners;
     let shell = Rc::new(Shell {
         state: RefCell::new(State {
@@ -162,7 +127,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
             ring,
             listeners,
             stopped_listeners: Vec::new(),
-            drain: Drain::No,
+            gate: Gate::default(),
         }),
         link: link.clone(),
         is_done: Notify::new(),

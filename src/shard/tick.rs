@@ -17,7 +17,7 @@ impl State {
 }
 
 impl Core {
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let mut due = Vec::new();
         self.wheel.sweep(self.now.ms, &mut due);
         for key in due {
@@ -26,6 +26,9 @@ impl Core {
         let shards = self.peers.len().max(1);
         let turn = (self.now.ms / super::wheel::TICK_MS) as usize;
         self.registry.sweep(turn * shards + usize::from(self.number), self.now.ms);
+        if self.number == 0 {
+            self.counters.sessions_kept.set(self.registry.kept() as u64);
+        }
         self.reporter.retry();
         self.latency.hand_over(&self.counters.confirm_latency);
         self.batch_sizes.hand_over(&self.counters.batch_sizes);

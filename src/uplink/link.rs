@@ -39,6 +39,8 @@ pub trait Handler {
     fn on_batch(&self, messages: u32) {
         let _ = messages;
     }
+    /// A batch has been written: what needs no confirmation has left the ledger.
+    fn on_written(&self) {}
     /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
     fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.
@@ -47,7 +49,7 @@ pub trait Handler {
     }
 }
 
-/// See the [module](self).
+/// A shard's connection to NATS, kept alive over all known servers.
 #[derive(Debug)]
 pub struct Link {
     dialer: Arc<Dialer>,
@@ -143,9 +145,9 @@ impl Link {
                 // A server that ends every connection soon is left alone for longer and longer.
                 if came_up.elapsed() >= settings.reconnect_delay_max {
                     delay = settings.reconnect_delay_min;
-                }
-                if is_leaving {
-                    continue;
+                    if is_leaving {
+                        continue;
+                    }
                 }
             }
             if !self.is_closing.get() {

@@ -203,7 +203,7 @@ impl Live {
             let live = self.clone();
             spawn(async move {
                 sleep(LAME_DUCK_WAIT).await;
-                live.end("the server shuts down");
+                live.end("the server shuts down and confirms no more");
             });
         }
     }
@@ -251,6 +251,7 @@ impl Live {
                 } else if let Some(batch) = live.next_batch() {
                     let (written, batch) = sender.write_all(batch).await;
                     live.ledger.borrow_mut().write_done(batch);
+                    live.handler.on_written();
                     if live.collect_confirmed() {
                         live.handler.on_turn_end();
                     }

@@ -26,7 +26,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A shard whose thread is counted.
 pub struct Gateway {
     pub address: SocketAddr,
-    pub counters: Arc<ShardCounters>,
     mail: MailSender,
     thread: ShardThread,
 }
@@ -50,15 +49,15 @@ impl Gateway {
             mailbox,
             peers: vec![mail.clone()],
             reporter: Reporter::new(reports, 0, counters.clone()),
-            counters: counters.clone(),
+            counters,
             dialer: Dialer::new(link_settings(nats.address)).expect("a dialer"),
-            limits: Limits { batch_bytes_max: 64 * 1024, unconfirmed_bytes_max: 16 << 20 },
+            limits: Limits { batch_bytes_max: 256 << 10, unconfirmed_bytes_max: 64 << 20 },
             link_status: link_status.clone(),
         })
         .expect("the shard starts");
         allocator::count_thread("ringgate-0");
         until("the link is up", || link_status.is_up());
-        Self { address, counters, mail, thread }
+        Self { address, mail, thread }
     }
 
     /// Ends the shard in good order.

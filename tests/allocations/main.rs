@@ -19,11 +19,11 @@ static ALLOCATOR: Counting = Counting;
 /// One thread is counted at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 2;
 const MESSAGES: usize = 20_000;
-/// Allocations of a whole measured phase that are nobody's message: a queue that has grown because
-/// the machine fell behind further than while warming up. Far below one per burst.
-const STRAY_ALLOCATIONS_MAX: u64 = 16;
+/// Phases of [`MESSAGES`] messages in which queues and buffers may still grow to the size that a
+/// shape of traffic needs. They are bounded, so a phase without any allocation must come.
+const PHASES_MAX: usize = 30;
 
 fn my_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,9 +54,8 @@ const SHAPES: [Shape; 8] = [
     shape("QoS 1, one per write, request ids", 1, true, 1),
 ];
 
-const WARM_UP_ROUNDS_MAX: usize = 20;
 /// Messages each client sends before it waits for the end of all of them.
-const WINDOW: usize = 100;
+const WINDOW: usize = 50;
 
 struct Bench {
     nats: Nats,
@@ -104,15 +103,21 @@ impl Bench {
         }
     }
 
-    /// Publishes until everything has grown to the size this shape needs.
-    fn warm_up(&mut self, shape: Shape, answer: bool, is_settled: impl Fn(u64) -> bool) {
-        for _ in 0..WARM_UP_ROUNDS_MAX {
-            let before = Counts::now();
-            self.publish(shape, MESSAGES / 4, answer);
-            if is_settled(Counts::since(before).allocations) {
-                return;
-            }
+    /// Publishes [`MESSAGES`] messages; how often the shard's thread allocated meanwhile.
+    fn phase(&mut self, shape: Shape, answer: bool) -> u64 {
+        let before = Counts::now();
+        self.publish(shape, MESSAGES, answer);
+        Counts::since(before).allocations
+    }
+
+    /// Asserts that a whole phase passes without an allocation.
+    fn expect_a_phase_without_allocation(&mut self, shape: Shape, answer: bool) {
+        let mut phases = Vec::new();
+        while phases.last() != Some(&0) && phases.len() < PHASES_MAX {
+            phases.push(self.phase(shape, answer));
         }
+        println!("{}: {phases:?} allocations in phases of {MESSAGES} messages", shape.name);
+        assert_eq!(phases.last(), Some(&0), "{}", shape.name);
     }
 
     fn stop(self) {
@@ -144,14 +149,7 @@ fn publications_on_known_topics_allocate_nothing() {
     let _turn = my_turn();
     let mut bench = Bench::start();
     for shape in SHAPES {
-        bench.warm_up(shape, false, |allocations| allocations == 0);
-    }
-    for shape in SHAPES {
-        let before = Counts::now();
-        bench.publish(shape, MESSAGES, false);
-        let done = Counts::since(before);
-        println!("{}: {} allocations for {MESSAGES} messages", shape.name, done.allocations);
-        assert!(done.allocations <= STRAY_ALLOCATIONS_MAX, "{}: {done:?}", shape.name);
+        bench.expect_a_phase_without_allocation(shape, false);
     }
     bench.stop();
 }
@@ -160,21 +158,15 @@ fn publications_on_known_topics_allocate_nothing() {
 fn answers_of_qos_0_allocate_nothing_and_those_of_qos_1_only_the_copy_kept() {
     let _turn = my_turn();
     let mut bench = Bench::start();
-    let shapes = [
-        (shape("answers of QoS 0, bursts", 0, true, 50), STRAY_ALLOCATIONS_MAX),
-        (shape("answers of QoS 0, one per write", 0, true, 1), STRAY_ALLOCATIONS_MAX),
-        // Topic and payload until they are acknowledged, and now and then the table they are in.
-        (shape("answers of QoS 1, bursts", 1, true, 50), 3 * MESSAGES as u64),
-    ];
-    for (shape, allocations_max) in shapes {
-        bench.warm_up(shape, true, |allocations| allocations <= allocations_max / 4);
-    }
-    for (shape, allocations_max) in shapes {
-        let before = Counts::now();
-        bench.publish(shape, MESSAGES, true);
-        let done = Counts::since(before);
-        println!("{}: {} allocations for {MESSAGES} messages", shape.name, done.allocations);
-        assert!(done.allocations <= allocations_max, "{}: {done:?}", shape.name);
-    }
+    bench.expect_a_phase_without_allocation(shape("QoS 0 answered, bursts", 0, true, 50), true);
+    bench.expect_a_phase_without_allocation(shape("QoS 0 answered, singly", 0, true, 1), true);
+    let acknowledged = shape("QoS 1 answered, bursts", 1, true, 50);
+    bench.phase(acknowledged, true);
+    let allocations = bench.phase(acknowledged, true);
+    println!("{}: {allocations} allocations for {MESSAGES} messages", acknowledged.name);
+    // Topic and payload are kept until the client has acknowledged them; the tables that hold them
+    // come and go with the exchanges.
+    assert!(allocations >= 2 * MESSAGES as u64, "the allocator counts");
+    assert!(allocations <= 3 * MESSAGES as u64, "{allocations}");
     bench.stop();
 }

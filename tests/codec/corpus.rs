@@ -10,6 +10,8 @@ use std::path::Path;
 pub mod avro;
 #[path = "../../fuzz/invariants/kp1.rs"]
 pub mod kp1;
+#[path = "../../fuzz/invariants/mqtt.rs"]
+pub mod mqtt;
 #[path = "../../fuzz/invariants/nats.rs"]
 pub mod nats;
 
@@ -21,6 +23,11 @@ fn the_avro_corpus_holds_its_invariants() {
 #[test]
 fn the_kp1_corpus_holds_its_invariants() {
     replay("kp1", kp1::check);
+}
+
+#[test]
+fn the_mqtt_corpus_holds_its_invariants() {
+    replay("mqtt", mqtt::check);
 }
 
 #[test]

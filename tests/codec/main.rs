@@ -4,4 +4,5 @@
 mod avro;
 mod corpus;
 mod kp1;
+mod mqtt;
 mod nats;

@@ -146,9 +146,10 @@ impl FixedHeader {
         (packet_type as u8) << 4 | flags
     }
 
-    /// The first byte of a PUBLISH.
+    /// The first byte of a PUBLISH. With QoS 0 there is no DUP (MQTT-3.3.1-2).
     #[inline]
     pub(super) const fn publish_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
+        let dup = dup && qos as u8 > 0;
         (PacketType::Publish as u8) << 4 | (dup as u8) << 3 | (qos as u8) << 1 | retain as u8
     }
 }

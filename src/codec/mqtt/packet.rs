@@ -10,8 +10,6 @@ use super::{
 
 /// A packet, borrowed from the bytes it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-// a box would allocate; packets are looked at where they are made
-#[allow(clippy::large_enum_variant)]
 pub enum Packet<'a> {
     /// Connection request.
     Connect(Connect<'a>),

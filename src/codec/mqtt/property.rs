@@ -428,3 +428,62 @@ macro_rules! property_set {
     };
 }
 pub(super) use property_set;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_identifier_fits_a_variable_byte_integer() {
+        assert_eq!(SubscriptionId::new(0), None);
+        assert_eq!(SubscriptionId::new(VARIABLE_INTEGER_MAX + 1), None);
+        let highest = SubscriptionId::new(VARIABLE_INTEGER_MAX).expect("in range");
+        assert_eq!(highest.get(), 268_435_455);
+    }
+
+    #[test]
+    fn views_only_its_own_kind_when_made_from_bytes() {
+        let mut section = Vec::new();
+        append_user_property(&mut section, "k", "v").expect("short enough");
+        append_user_property(&mut section, "k", "").expect("short enough");
+        let user = UserProperties::new(&section).expect("valid");
+        assert!(user.iter().eq([("k", "v"), ("k", "")]));
+        let refused = Malformed::PropertyNotAllowed(id::USER_PROPERTY);
+        assert_eq!(SubscriptionIds::new(&section).expect_err("another kind"), refused);
+        assert_eq!(UserProperties::new(&section[1..]), Err(Malformed::PropertyUnknown(0)));
+    }
+
+    #[test]
+    fn a_user_property_that_is_too_long_is_not_appended() {
+        let mut section = vec![7];
+        let long = "x".repeat(65_536);
+        assert!(append_user_property(&mut section, "k", &long).is_err());
+        assert_eq!(section, [7]);
+    }
+
+    #[test]
+    fn finds_user_properties_among_others() {
+        // every property there is, user properties between them
+        let user = [0x26, 0, 1, b'k', 0, 1, b'v'];
+        let shapes: [(&[u8], &[u8]); 5] = [
+            (&[0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A, 0x0B], &[1]),
+            (&[0x13, 0x21, 0x22, 0x23], &[0, 1]),
+            (&[0x02, 0x11, 0x18, 0x27], &[0, 0, 0, 1]),
+            (&[0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F], &[0, 2, 0x26, 0]),
+            (&[0x0B], &[0x80, 0x01]),
+        ];
+        let mut section = Vec::new();
+        for (ids, value) in shapes {
+            for id in ids {
+                section.push(*id);
+                section.extend_from_slice(value);
+                section.extend_from_slice(&user);
+            }
+        }
+        let user = UserProperties::among(&section);
+        assert_eq!(user.iter().count(), 27);
+        assert!(user.iter().all(|pair| pair == ("k", "v")));
+        let ids = SubscriptionIds::among(&section);
+        assert!(ids.iter().map(SubscriptionId::get).eq([1, 128]));
+    }
+}

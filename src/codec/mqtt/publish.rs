@@ -155,7 +155,7 @@ impl<'a> Publish<'a> {
 /// A PUBLISH without topic and payload, for [`encode_publish`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublishHead {
-    /// Sent before. Must be false with QoS 0.
+    /// Sent before. Ignored with QoS 0 (MQTT-3.3.1-2).
     pub dup: bool,
     /// Quality of service.
     pub qos: QoS,
@@ -306,6 +306,8 @@ mod tests {
         assert_eq!(v311(b"\x30\x05\0\x03\xED\xA0\x80"), Err(Malformed::Utf8));
         assert_eq!(v311(b"\x30\x02\0\0"), Err(Malformed::TopicEmpty));
         assert_eq!(v5(b"\x30\x03\0\0\0"), Err(Malformed::TopicEmpty));
+        // properties, but not the one that would stand for the topic
+        assert_eq!(v5(b"\x30\x05\0\0\x02\x01\x01"), Err(Malformed::TopicEmpty));
         assert_eq!(v311(b"\x30\x03\0\x02a"), Err(Malformed::Truncated));
     }
 
@@ -348,27 +350,28 @@ mod tests {
             {
                 let payload = vec![7; payload];
                 let head = PublishHead {
+                    dup: true,
                     qos: QoS::from_u8(qos).expect("0..=2"),
                     packet_id: PacketId::new(5),
                     topic_alias: alias,
                     retain: true,
-                    ..PublishHead::default()
                 };
                 let mut short = Vec::new();
                 encode_publish(&head, &["a/", "", "b"], &payload, version, &mut short)
                     .expect("fits");
                 let publish = Publish {
+                    dup: true,
                     qos: head.qos,
                     retain: true,
                     topic: "a/b",
                     packet_id: head.packet_id,
                     properties: PublishProperties { topic_alias: alias, ..Default::default() },
                     payload: &payload,
-                    ..Publish::default()
                 };
                 let mut long = Vec::new();
                 publish.encode(version, &mut long).expect("fits");
                 assert_eq!(short, long);
+                assert_eq!(short[0], [0x31, 0x3B, 0x3D][head.qos as usize]);
                 assert_eq!(head.packet_bytes(3, payload.len(), version), short.len());
             }
         }

@@ -222,7 +222,8 @@ impl Batch {
         tally.messages - 1
     }
 
-    /// Makes this batch the end of its group: the run of batches before it is counted in.
+    /// Makes this batch the end of its group: the run of batches before it is counted in. (A refusal
+    /// is not: the server repeats it for each message, so for those of this batch, too.)
     pub(super) fn join_run(&mut self, run: &mut Vec<Tally>) {
         for earlier in run.drain(..) {
             let index = tally_of(&mut self.tallies, earlier.subject);
@@ -230,7 +231,6 @@ impl Batch {
             tally.before = earlier.messages;
             tally.messages += earlier.messages;
             tally.notices += earlier.notices;
-            tally.refused |= earlier.refused;
         }
     }
 

@@ -1,0 +1,80 @@
+//! What the core leaves to be done for a connection, carried out by whatever moves its bytes: the
+//! shard's ring, or the model of one in the simulation.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::connection::Life;
+use super::core::Core;
+use crate::rt::ring::DeviceRing;
+use crate::rt::socket;
+use crate::telemetry::CloseReason;
+
+/// Moves the bytes of connections; what comes of an order is told to the core later.
+pub(super) trait Sockets {
+    /// Sends all of `bytes`; ends with [`Core::sent`].
+    fn send(&mut self, index: u32, socket: &OwnedFd, bytes: Vec<u8>);
+    /// Receives until told otherwise; ends with [`Core::receive_stopped`].
+    fn receive(&mut self, index: u32, socket: &OwnedFd);
+    /// Receives no more; [`Core::receive_stopped`] says when that is so.
+    fn cancel_receive(&mut self, index: u32);
+}
+
+impl Sockets for DeviceRing {
+    fn send(&mut self, index: u32, socket: &OwnedFd, bytes: Vec<u8>) {
+        DeviceRing::send(self, index, socket.as_raw_fd(), bytes);
+    }
+
+    fn receive(&mut self, index: u32, socket: &OwnedFd) {
+        DeviceRing::receive(self, index, socket.as_raw_fd());
+    }
+
+    fn cancel_receive(&mut self, index: u32) {
+        DeviceRing::cancel_receive(self, index);
+    }
+}
+
+impl Core {
+    /// Does what is to be done for one connection taken from `dirty`: send, read on or no more,
+    /// close.
+    pub(super) fn finish(&mut self, index: u32, sockets: &mut impl Sockets) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.is_dirty = false;
+        if connection.can_send() {
+            let bytes = std::mem::take(&mut connection.out);
+            connection.sending_bytes = bytes.len();
+            sockets.send(index, &connection.socket, bytes);
+        }
+        if connection.life == Life::Closing && connection.waiting_bytes() == 0 {
+            let peer_reads_on = !connection.peer_closed
+                && connection.close_reason != Some(CloseReason::ClientDisconnect);
+            if peer_reads_on {
+                socket::shutdown_write(&connection.socket);
+                connection.life = Life::Lingering;
+            } else {
+                connection.shut();
+            }
+        }
+        if connection.life == Life::Lingering && connection.peer_closed {
+            connection.shut();
+        }
+        if connection.wants_receive() {
+            connection.receiving = true;
+            sockets.receive(index, &connection.socket);
+        } else if connection.wants_cancel() {
+            connection.cancelling = true;
+            sockets.cancel_receive(index);
+        }
+        if connection.life == Life::Shut && connection.is_idle() {
+            self.remove(index);
+        }
+    }
+
+    /// The receive of a connection has ended, for whatever reason.
+    pub(super) fn receive_stopped(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index as usize) {
+            connection.receiving = false;
+            connection.cancelling = false;
+            self.touch(index);
+        }
+    }
+}
