@@ -273,6 +273,11 @@ impl Core {
                 break;
             }
         }
+        let connection = &mut self.connections[index as usize];
+        if connection.out.is_empty() {
+            // Nothing was to be said: it must not keep the buffer while it is quiet.
+            self.pool.give(std::mem::take(&mut connection.out));
+        }
         taken
     }
 

@@ -26,6 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A shard whose thread is counted.
 pub struct Gateway {
     pub address: SocketAddr,
+    pub counters: Arc<ShardCounters>,
     mail: MailSender,
     thread: ShardThread,
 }
@@ -49,7 +50,7 @@ impl Gateway {
             mailbox,
             peers: vec![mail.clone()],
             reporter: Reporter::new(reports, 0, counters.clone()),
-            counters,
+            counters: counters.clone(),
             dialer: Dialer::new(link_settings(nats.address)).expect("a dialer"),
             limits: Limits { batch_bytes_max: 256 << 10, unconfirmed_bytes_max: 64 << 20 },
             link_status: link_status.clone(),
@@ -57,7 +58,7 @@ impl Gateway {
         .expect("the shard starts");
         allocator::count_thread("ringgate-0");
         until("the link is up", || link_status.is_up());
-        Self { address, mail, thread }
+        Self { address, counters, mail, thread }
     }
 
     /// Ends the shard in good order.
@@ -78,11 +79,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
-    catalogue.add_extension(Extension {
-        name: "dcx".into(),
-        endpoint_aware: true,
-        push_qos: None,
-    });
+    catalogue.add_extension(Extension { name: "dcx".into(), endpoint_aware: true, push_qos: None });
     catalogue.add_version("app-v1", None);
     catalogue
 }

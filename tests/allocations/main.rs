@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use allocator::{Counting, Counts};
 use gateway::{Client, Gateway, publish, until};
 use nats::Nats;
+use ringgate::shard::connection::Connection;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -169,4 +170,54 @@ fn answers_of_qos_0_allocate_nothing_and_those_of_qos_1_only_the_copy_kept() {
     assert!(allocations >= 2 * MESSAGES as u64, "the allocator counts");
     assert!(allocations <= 3 * MESSAGES as u64, "{allocations}");
     bench.stop();
+}
+
+/// Heap of an idle connection, its entry in the registry of client ids and its share of every table
+/// included (design: at most half a KiB).
+const IDLE_BYTES_MAX: i64 = 512;
+/// The same of one that has spoken for an endpoint: its route and its resolved topic come to it.
+const SPOKEN_BYTES_MAX: i64 = 1536;
+
+#[test]
+fn an_idle_connection_holds_little_and_gives_it_back() {
+    const CONNECTIONS: usize = 1024;
+    let _turn = my_turn();
+    let nats = Nats::start();
+    let gateway = Gateway::start(&nats);
+    // What the shard needs for itself to carry that many messages is not what is measured.
+    let warm = publish("kp1/app-v1/dcx/warm/json", None, b"{}").repeat(CONNECTIONS);
+    for round in 1..=10 {
+        Client::connect(gateway.address, "warm").write(&warm);
+        until("all is published", || nats.published() == (round * CONNECTIONS) as u64);
+    }
+    let published = nats.published();
+    let before = Counts::now();
+    let held_bytes = |what: &str| {
+        let held = Counts::since(before).held_bytes / CONNECTIONS as i64;
+        println!("{held} bytes of heap per connection {what}");
+        held
+    };
+    let connect = |n| Client::connect(gateway.address, &format!("device-{n:08}"));
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(connect).collect();
+    assert!(held_bytes("once connected") <= IDLE_BYTES_MAX);
+    for client in &mut clients {
+        client.write(&[0xc0, 0]);
+        assert_eq!(client.read_packet(), (0xd0, Vec::new()));
+    }
+    assert!(held_bytes("after a PINGREQ") <= IDLE_BYTES_MAX);
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.write(&publish(&format!("kp1/app-v1/dcx/token-{n:08}/json"), None, b"{}"));
+    }
+    let expected = published + CONNECTIONS as u64;
+    until("all is published", || nats.published() == expected);
+    let spoken_bytes = held_bytes("after a message of QoS 0");
+    assert!(spoken_bytes <= SPOKEN_BYTES_MAX);
+    drop(clients);
+    until("all are gone", || gateway.counters.connections_open.get() == 0);
+    // Tables keep their room for the next connections.
+    assert!(held_bytes("when all are gone") <= spoken_bytes - IDLE_BYTES_MAX);
+    let own_bytes = size_of::<Connection>();
+    println!("{own_bytes} bytes are the connection itself");
+    assert!(own_bytes <= 256);
+    gateway.stop();
 }
