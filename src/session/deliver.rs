@@ -102,7 +102,7 @@ impl Session {
         if max == 0 || !recurs {
             return None;
         }
-        let aliases = self.aliases_out.get_or_insert_default();
+        let aliases = &mut self.aliases_out.get_or_insert_default().0;
         if let Some(at) = aliases.iter().position(|known| **known == *topic) {
             return Some((at as u16 + 1, true));
         }
