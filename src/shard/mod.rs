@@ -19,6 +19,8 @@ mod publish;
 mod recent;
 pub mod registry;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 mod sockets;
 mod start;
 mod tick;
@@ -73,6 +75,7 @@ impl Shell {
         let state = &mut *self.state.borrow_mut();
         state.core.now = now();
         work(state);
+        state.core.resume_waiting();
         state.carry_out();
         self.link.flush();
         if state.drained() {

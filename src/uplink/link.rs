@@ -39,7 +39,8 @@ pub trait Handler {
     fn on_batch(&self, messages: u32) {
         let _ = messages;
     }
-    /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
+    /// Everything that had come is dealt with, or a full ledger has room again: what was left to do
+    /// at the end of a turn is due.
     fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.
     fn on_error(&self, text: &str) {

@@ -250,8 +250,8 @@ impl Live {
                     written
                 } else if let Some(batch) = live.next_batch() {
                     let (written, batch) = sender.write_all(batch).await;
-                    live.ledger.borrow_mut().write_done(batch);
-                    if live.collect_confirmed() {
+                    let makes_room = live.end_write(batch);
+                    if live.collect_confirmed() || makes_room {
                         live.handler.on_turn_end();
                     }
                     live.leave_if_done();
@@ -266,6 +266,15 @@ impl Live {
                 }
             }
         })
+    }
+
+    /// Gives the ledger its buffer back; whether that made room in a ledger that was full: a batch
+    /// that nobody waits for is forgotten without any PONG.
+    fn end_write(&self, batch: Vec<u8>) -> bool {
+        let mut ledger = self.ledger.borrow_mut();
+        let was_full = ledger.is_full();
+        ledger.write_done(batch);
+        was_full && !ledger.is_full()
     }
 
     fn next_batch(&self) -> Option<Vec<u8>> {
