@@ -235,7 +235,7 @@ fn a_cancelled_receive_leaves_later_bytes_to_the_kernel() {
 
 #[test]
 fn a_large_send_to_a_slow_reader_arrives_whole_and_is_reported_once() {
-    const BYTES: usize = 16_000_000;
+    const BYTES: usize = 4_000_000;
     let mut ring = ring(4, 64);
     let (socket, mut peer) = pair();
     SockRef::from(&socket).set_send_buffer_size(32 * 1024).expect("an option");
