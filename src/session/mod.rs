@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use connect::{ClientId, Hello, Refused};
-pub use deliver::Delivery;
+pub use deliver::{Delivery, Outgoing};
 pub use policy::Policy;
 
 use crate::codec::mqtt::{
@@ -87,6 +87,14 @@ impl Deref for Topic<'_> {
     }
 }
 
+/// Topics behind the aliases the client has set up: alias 1 first.
+#[derive(Debug, Default)]
+struct AliasesIn(Vec<Option<Rc<str>>>);
+
+/// Topics behind the aliases set up towards the client: alias 1 first.
+#[derive(Debug, Default)]
+struct AliasesOut(Vec<Box<str>>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No CONNECT yet.
@@ -114,8 +122,8 @@ pub struct Session {
     inbound: Inbound,
     outbound: Option<Box<Outbound>>,
     subscriptions: Option<Box<Subscriptions>>,
-    aliases_in: Option<Box<Vec<Option<Rc<str>>>>>,
-    aliases_out: Option<Box<Vec<Box<str>>>>,
+    aliases_in: Option<Box<AliasesIn>>,
+    aliases_out: Option<Box<AliasesOut>>,
     /// Topics resolved lately; the shell fills and reads it.
     topics: Option<Box<Topics>>,
 }
@@ -255,7 +263,7 @@ impl Session {
         if alias > policy.topic_alias_maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }
-        let aliases = self.aliases_in.get_or_insert_default();
+        let aliases = &mut self.aliases_in.get_or_insert_default().0;
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
             let known = aliases.get(at).cloned().flatten();

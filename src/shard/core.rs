@@ -161,9 +161,7 @@ impl Core {
         match mail {
             Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
             Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
-            Mail::Takeover { connection, client_id, heir } => {
-                self.takeover(connection, client_id, heir);
-            }
+            Mail::Takeover { connection } => self.give_way(connection),
             Mail::SessionMoved { to, client_id, saved } => self.session_moved(to, client_id, saved),
             Mail::Drain => self.begin_drain(),
         }
@@ -376,6 +374,11 @@ impl Core {
         connection.heard_ms = self.now.ms;
         self.touch(index);
         self.take_pending(index);
+        let connection = &mut self.connections[index as usize];
+        if self.drain != Drain::No && connection.hold == Hold::None {
+            // It had its turn; nothing more is read.
+            connection.hold = Hold::Draining;
+        }
     }
 
     /// The peer has closed its side, or the socket has failed.
@@ -434,7 +437,7 @@ impl Core {
         tracing::debug!(shard = self.number, connection = index, %reason, "connection closed");
     }
 
-    /// Keeps or forgets the session of a connection that has ended.
+    /// Gives up the session of a connection that has ended.
     fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
         let place = Place { shard: self.number, connection: key };
         if session.is_live() {
@@ -442,14 +445,12 @@ impl Core {
             self.counters.subscriptions.sub(session.subscriptions() as u64);
         }
         if let Some(client_id) = entering {
-            self.registry.release(&client_id, place, None);
+            self.registry.abandon(&client_id, place);
         }
         let Some(client_id) = session.client_id().cloned() else { return };
-        let expires_ms = self.now.ms + u64::from(session.expiry_s()) * 1000;
-        let saved = (session.expiry_s() > 0).then(|| (Box::new(session.into_saved()), expires_ms));
-        if !self.registry.release(&client_id, place, saved) {
-            self.counters.dropped(crate::telemetry::DropReason::NotResumed);
-        }
+        let expiry_s = session.expiry_s();
+        let saved = (expiry_s > 0).then(|| Box::new(session.into_saved()));
+        self.release(place, client_id, saved, expiry_s);
     }
 
     /// Handling a connection panicked: only that connection ends.

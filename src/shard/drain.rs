@@ -92,12 +92,12 @@ impl Core {
         self.drain == Drain::Done
     }
 
-    /// No packet is taken any more, except from connections whose turn in the uplink is still to
-    /// come.
+    /// No packet is taken any more, except from connections whose turn in the uplink, or whose
+    /// session, is still to come.
     fn stop_reading(&mut self) {
         for index in self.open_connections() {
             let connection = &mut self.connections[index as usize];
-            if connection.hold != Hold::Uplink {
+            if !matches!(connection.hold, Hold::Uplink | Hold::Entering) {
                 connection.hold = Hold::Draining;
             }
             self.touch(index);

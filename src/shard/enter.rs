@@ -6,11 +6,11 @@ use super::connection::{Entering, Hold, Life};
 use super::core::Core;
 use super::correlation::ConnectionKey;
 use super::mail::Mail;
-use super::registry::{Claim, Place};
+use super::registry::{Claim, Place, Release};
 use crate::codec::mqtt::ReasonCode;
 use crate::session::saved::Saved;
 use crate::session::{ClientId, Hello, Refused};
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, DropReason};
 
 impl Core {
     /// A CONNECT has been taken.
@@ -23,90 +23,96 @@ impl Core {
             ClientId::Named(id) => (id.clone(), false),
             ClientId::Assign => (self.new_client_id(index), true),
         };
-        let connection = self.connections[index as usize].key(index);
-        let place = Place { shard: self.number, connection };
-        let inherited = match self.registry.claim(&client_id, place, self.now.ms) {
-            Claim::Free => None,
-            Claim::Kept(saved) => Some(saved),
-            Claim::Live(previous) if previous.shard == self.number => {
-                self.give_way(previous.connection, &client_id)
-            }
-            Claim::Live(previous) => {
-                return self.ask_for_session(index, previous, client_id, &hello);
-            }
-        };
-        let inherited = inherited.filter(|_| !hello.clean_start);
-        self.accept(index, Some(client_id), is_assigned, inherited);
+        let place = self.place(index);
+        let wants_session = !hello.clean_start;
+        match self.registry.claim(&client_id, place, wants_session, self.now.ms) {
+            Claim::Free => self.accept(index, Some(client_id), is_assigned, None),
+            Claim::Kept(saved) => self.accept(index, Some(client_id), is_assigned, Some(saved)),
+            Claim::Live(previous) => self.take_over(index, previous, client_id, wants_session),
+        }
     }
 
-    /// The owner before lives on another shard: it must close that connection, and hand the session
-    /// over if the client wants it. Until then no packet is taken.
-    fn ask_for_session(&mut self, index: u32, previous: Place, client_id: Arc<str>, hello: &Hello) {
-        let connection = self.connections[index as usize].key(index);
-        let place = Place { shard: self.number, connection };
-        let heir = (!hello.clean_start).then_some(place);
-        let mail =
-            Mail::Takeover { connection: previous.connection, client_id: client_id.clone(), heir };
-        if self.peers[usize::from(previous.shard)].post(mail).is_err() {
-            self.registry.release(&client_id, place, None);
+    fn place(&self, index: u32) -> Place {
+        Place { shard: self.number, connection: self.connections[index as usize].key(index) }
+    }
+
+    /// Another connection has the client id: it must end, and leave its session to this one if the
+    /// client wants it. Until then no packet is taken.
+    fn take_over(&mut self, index: u32, previous: Place, client_id: Arc<str>, wants_session: bool) {
+        let is_here = previous.shard == self.number;
+        let mail = Mail::Takeover { connection: previous.connection };
+        if !is_here && self.peers[usize::from(previous.shard)].post(mail).is_err() {
+            self.registry.give_back(&client_id, self.place(index), previous);
             return self.refuse(index, Refused::Unavailable);
         }
-        if heir.is_none() {
-            return self.accept(index, Some(client_id), false, None);
+        if wants_session {
+            let connection = &mut self.connections[index as usize];
+            connection.hold = Hold::Entering;
+            connection.entering = Some(Box::new(Entering { client_id: client_id.clone() }));
+            self.touch(index);
         }
-        let connection = &mut self.connections[index as usize];
-        connection.hold = Hold::Entering;
-        connection.entering = Some(Box::new(Entering { client_id }));
-        self.touch(index);
+        if is_here {
+            self.give_way(previous.connection);
+        }
+        if !wants_session {
+            self.accept(index, Some(client_id), false, None);
+        }
     }
 
-    /// Another shard's connection has taken over a client id of this shard.
-    pub(super) fn takeover(
+    /// Closes the connection whose client id has connected again (MQTT-3.1.4-3), if it is still
+    /// there.
+    pub(super) fn give_way(&mut self, key: ConnectionKey) {
+        if self.find(key).is_none_or(|connection| connection.life != Life::Open) {
+            return;
+        }
+        self.counters.takeovers.add(1);
+        let connection = &mut self.connections[key.index as usize];
+        connection.session.say_goodbye(ReasonCode::SessionTakenOver, &mut connection.out);
+        self.close(key.index, CloseReason::Takeover);
+    }
+
+    /// Gives up the session of a connection that has ended: to who waits for it, or to be kept.
+    pub(super) fn release(
         &mut self,
-        connection: ConnectionKey,
+        place: Place,
         client_id: Arc<str>,
-        heir: Option<Place>,
+        saved: Option<Box<Saved>>,
+        expiry_s: u32,
     ) {
-        let saved = self.give_way(connection, &client_id);
-        let Some(heir) = heir else { return };
-        let mail = Mail::SessionMoved { to: heir.connection, client_id, saved };
-        // The heir's mailbox is full: its client is let in by its connect timeout's end, or not at
-        // all; the session is lost with the mail.
-        if self.peers[usize::from(heir.shard)].post(mail).is_err() {
-            self.counters.dropped(crate::telemetry::DropReason::NotResumed);
+        let expires_ms = self.now.ms + u64::from(expiry_s) * 1000;
+        let saved = saved.map(|saved| (saved, expires_ms));
+        match self.registry.release(&client_id, place, saved) {
+            Release::Done => {}
+            Release::NoRoom => self.counters.dropped(DropReason::NotResumed),
+            Release::Heir(heir, saved) if heir.shard == self.number => {
+                self.session_moved(heir.connection, client_id, saved);
+            }
+            Release::Heir(heir, saved) => {
+                let mail = Mail::SessionMoved { to: heir.connection, client_id, saved };
+                let posted = self.peers[usize::from(heir.shard)].post(mail);
+                if let Err(Mail::SessionMoved { client_id, saved, .. }) = posted {
+                    // Its mailbox is full. The heir waits until its connect timeout, and finds the
+                    // session when it comes again.
+                    self.release(heir, client_id, saved, expiry_s);
+                }
+            }
         }
     }
 
-    /// Closes the connection whose client id connected again (MQTT-3.1.4-3) and returns its session
-    /// if that outlives it.
-    fn give_way(&mut self, key: ConnectionKey, client_id: &str) -> Option<Box<Saved>> {
-        let is_open = self.find(key).is_some_and(|connection| connection.life == Life::Open);
-        if is_open {
-            self.counters.takeovers.add(1);
-            let connection = &mut self.connections[key.index as usize];
-            connection.session.say_goodbye(ReasonCode::SessionTakenOver, &mut connection.out);
-            // Its release leaves the session with the registry, since it is the owner before.
-            self.close(key.index, CloseReason::Takeover);
-        }
-        self.registry.take_left(client_id)
-    }
-
-    /// The session asked for has come.
+    /// The session that a connection waits for has come.
     pub(super) fn session_moved(
         &mut self,
         to: ConnectionKey,
         client_id: Arc<str>,
         saved: Option<Box<Saved>>,
     ) {
-        let waits = self.find(to).is_some_and(|connection| connection.hold == Hold::Entering);
-        if !waits {
-            let expires_ms =
-                self.now.ms + u64::from(self.settings.policy.session_expiry_s_max) * 1000;
-            if let Some(saved) = saved {
-                self.registry.put_back(&client_id, saved, expires_ms);
-            }
-            return;
+        let place = Place { shard: self.number, connection: to };
+        if self.find(to).is_none_or(|connection| connection.entering.is_none()) {
+            // It has ended meanwhile. What is left of the session's time is not known here.
+            let expiry_s = self.settings.policy.session_expiry_s_max;
+            return self.release(place, client_id, saved, expiry_s);
         }
+        self.registry.arrived(&client_id, place);
         self.connections[to.index as usize].entering = None;
         self.accept(to.index, Some(client_id), false, saved);
         self.resume(to.index);

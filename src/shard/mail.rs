@@ -5,7 +5,6 @@
 //! Neither side ever waits for the other.
 
 use super::correlation::ConnectionKey;
-use super::registry::Place;
 use crate::rt::eventfd::EventFd;
 use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
@@ -46,17 +45,14 @@ pub enum Mail {
         /// Id of the endpoint.
         endpoint: Box<str>,
     },
-    /// A client id of this shard has connected on another one: its connection here must end
-    /// (MQTT-3.1.4-3).
+    /// The client id of this connection has connected on another shard: it must end
+    /// (MQTT-3.1.4-3). The registry knows who inherits its session.
     Takeover {
-        /// The connection that has owned it until now.
+        /// The connection that has owned the client id until now.
         connection: ConnectionKey,
-        /// The client id.
-        client_id: Arc<str>,
-        /// Who wants the session; `None` when nobody does.
-        heir: Option<Place>,
     },
-    /// The answer to [`Mail::Takeover`] with an heir.
+    /// A session for a connection of this shard that waits for it: that of the owner before, who has
+    /// ended.
     SessionMoved {
         /// The connection that waits for it.
         to: ConnectionKey,

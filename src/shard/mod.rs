@@ -77,6 +77,7 @@ impl Shell {
         state.core.now = now();
         work(state);
         state.turn_gate();
+        state.core.resume_waiting();
         state.carry_out();
         self.link.flush();
         if state.drained() {

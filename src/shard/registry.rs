@@ -27,27 +27,41 @@ pub struct Place {
 /// What a CONNECT finds under its client id.
 #[derive(Debug)]
 pub enum Claim {
-    /// Nothing: a new session.
+    /// Nothing it wants: a new session.
     Free,
     /// The session of an earlier connection.
     Kept(Box<Saved>),
-    /// A live connection, which must give way. It was the owner until now.
+    /// A live connection, which must be told to give way. Who wants its session is made an heir by
+    /// [`Registry::release`] sooner or later.
     Live(Place),
+}
+
+/// What becomes of a session whose connection has ended.
+#[derive(Debug)]
+pub enum Release {
+    /// It is kept, or was not to be.
+    Done,
+    /// It was dropped for want of room.
+    NoRoom,
+    /// It is to be handed to this connection, which waits for it.
+    Heir(Place, Option<Box<Saved>>),
 }
 
 #[derive(Debug)]
 enum Owner {
-    Live {
-        place: Place,
-        /// The owner before, until its session has been handed over.
-        before: Option<Place>,
-        /// What that owner left when it ended before it was asked.
-        left: Option<Box<Saved>>,
-    },
-    Kept {
-        saved: Box<Saved>,
-        expires_ms: u64,
-    },
+    Live { place: Place, session: Whereabouts },
+    Kept { saved: Box<Saved>, expires_ms: u64 },
+}
+
+/// Where the session of a live owner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// With the owner.
+    Here,
+    /// With this connection, which has been told to give way. The owner waits for it.
+    At(Place),
+    /// Handed over to the owner, who waits for the mail.
+    OnItsWay,
 }
 
 type Stripe = HashMap<Arc<str>, Owner, foldhash::fast::RandomState>;
@@ -79,53 +93,104 @@ impl Registry {
         self.stripes[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `place` the owner of `client_id`. A kept session whose time is over by `now_ms` counts
-    /// as gone.
-    pub fn claim(&self, client_id: &Arc<str>, place: Place, now_ms: u64) -> Claim {
-        let owner = Owner::Live { place, before: None, left: None };
+    /// Makes `place` the owner of `client_id`. With `wants_session` it inherits: at once what is
+    /// [`Claim::Kept`], later what is [`Claim::Live`]; without, what is there is discarded. A kept
+    /// session whose time is over by `now_ms` counts as gone.
+    pub fn claim(
+        &self,
+        client_id: &Arc<str>,
+        place: Place,
+        wants_session: bool,
+        now_ms: u64,
+    ) -> Claim {
+        let owner = |session| Owner::Live { place, session };
         match self.stripe(client_id).entry(client_id.clone()) {
             Entry::Vacant(entry) => {
-                entry.insert(owner);
+                entry.insert(owner(Whereabouts::Here));
                 Claim::Free
             }
-            Entry::Occupied(mut entry) => match entry.insert(owner) {
-                Owner::Live { place: previous, .. } => {
-                    let before = Some(previous);
-                    entry.insert(Owner::Live { place, before, left: None });
+            Entry::Occupied(mut entry) => match entry.insert(owner(Whereabouts::Here)) {
+                Owner::Live { place: previous, session } => {
+                    if wants_session {
+                        let holder = match session {
+                            Whereabouts::At(holder) => holder,
+                            Whereabouts::Here | Whereabouts::OnItsWay => previous,
+                        };
+                        entry.insert(owner(Whereabouts::At(holder)));
+                    }
                     Claim::Live(previous)
                 }
                 Owner::Kept { saved, expires_ms } => {
                     self.kept.fetch_sub(1, Ordering::Relaxed);
-                    if expires_ms > now_ms { Claim::Kept(saved) } else { Claim::Free }
+                    let is_wanted = wants_session && expires_ms > now_ms;
+                    if is_wanted { Claim::Kept(saved) } else { Claim::Free }
                 }
             },
         }
     }
 
-    /// The connection at `place` has ended. With `saved` its session is kept until `expires_ms`,
-    /// unless another connection has taken the client id over, which then inherits it. Returns
-    /// `false` when the session had to be dropped for want of room.
+    /// The connection at `place`, which has waited for its session, now has it.
+    pub fn arrived(&self, client_id: &str, place: Place) {
+        if let Some(Owner::Live { place: owner, session }) =
+            self.stripe(client_id).get_mut(client_id)
+            && *owner == place
+        {
+            *session = Whereabouts::Here;
+        }
+    }
+
+    /// The connection at `place` has ended while it waited for its session. A session that has not
+    /// been given up yet stays with who holds it; one on its way is still to be released for
+    /// `place` when it arrives.
+    pub fn abandon(&self, client_id: &str, place: Place) {
+        if let Some(Owner::Live { place: owner, session }) =
+            self.stripe(client_id).get_mut(client_id)
+            && *owner == place
+            && let Whereabouts::At(holder) = *session
+        {
+            (*owner, *session) = (holder, Whereabouts::Here);
+        }
+    }
+
+    /// The `previous` owner could not be told to give way to `place`: it stays the owner.
+    pub fn give_back(&self, client_id: &str, place: Place, previous: Place) {
+        if let Some(Owner::Live { place: owner, session }) =
+            self.stripe(client_id).get_mut(client_id)
+            && *owner == place
+        {
+            let holder = match *session {
+                Whereabouts::At(holder) => holder,
+                Whereabouts::Here | Whereabouts::OnItsWay => previous,
+            };
+            (*owner, *session) = (holder, Whereabouts::Here);
+        }
+    }
+
+    /// The connection at `place` has ended, or was gone when its session came. With `saved` its
+    /// session outlives it: it is handed to who waits for it, else kept until the given time of the
+    /// shard's clock, unless somebody who did not want it owns the client id now.
     pub fn release(
         &self,
         client_id: &Arc<str>,
         place: Place,
         saved: Option<(Box<Saved>, u64)>,
-    ) -> bool {
+    ) -> Release {
         let mut stripe = self.stripe(client_id);
-        let Some(Owner::Live { place: owner, before, left }) = stripe.get_mut(client_id) else {
-            return true;
+        let Some(Owner::Live { place: owner, session }) = stripe.get_mut(client_id) else {
+            return Release::Done;
         };
         if *owner != place {
-            if *before == Some(place) {
-                *left = saved.map(|(saved, _)| saved);
+            if *session != Whereabouts::At(place) {
+                return Release::Done;
             }
-            return true;
+            *session = Whereabouts::OnItsWay;
+            return Release::Heir(*owner, saved.map(|(saved, _)| saved));
         }
         stripe.remove(client_id);
-        match saved {
-            None => true,
-            Some((saved, expires_ms)) => self.keep(&mut stripe, client_id, saved, expires_ms),
-        }
+        let is_dropped = saved.is_some_and(|(saved, expires_ms)| {
+            !self.keep(&mut stripe, client_id, saved, expires_ms)
+        });
+        if is_dropped { Release::NoRoom } else { Release::Done }
     }
 
     fn keep(
@@ -141,21 +206,6 @@ impl Registry {
         }
         stripe.insert(client_id.clone(), Owner::Kept { saved, expires_ms });
         true
-    }
-
-    /// The owner before had already ended when it was asked for its session: what it left.
-    pub fn take_left(&self, client_id: &str) -> Option<Box<Saved>> {
-        match self.stripe(client_id).get_mut(client_id) {
-            Some(Owner::Live { left, .. }) => left.take(),
-            _ => None,
-        }
-    }
-
-    /// A session was handed over to a connection that has ended meanwhile: keeps it if the client
-    /// id is free. Returns whether it was kept.
-    pub fn put_back(&self, client_id: &Arc<str>, saved: Box<Saved>, expires_ms: u64) -> bool {
-        let mut stripe = self.stripe(client_id);
-        !stripe.contains_key(client_id) && self.keep(&mut stripe, client_id, saved, expires_ms)
     }
 
     /// Drops the kept sessions of stripe `turn` (any number; stripes are taken round) whose time is
@@ -188,26 +238,34 @@ mod tests {
         Box::default()
     }
 
+    fn claim(registry: &Registry, shard: u16, wants_session: bool) -> Claim {
+        registry.claim(&"c".into(), place(shard), wants_session, 0)
+    }
+
+    fn release(registry: &Registry, shard: u16) -> Release {
+        registry.release(&"c".into(), place(shard), Some((saved(), 100)))
+    }
+
     #[test]
     fn a_live_owner_is_named_and_its_late_end_changes_nothing() {
         let registry = Registry::new(10);
-        let id: Arc<str> = "c".into();
-        assert!(matches!(registry.claim(&id, place(0), 0), Claim::Free));
-        assert!(matches!(registry.claim(&id, place(1), 0), Claim::Live(p) if p == place(0)));
-        assert!(registry.release(&id, place(0), None));
-        assert!(matches!(registry.claim(&id, place(2), 0), Claim::Live(p) if p == place(1)));
+        assert!(matches!(claim(&registry, 0, false), Claim::Free));
+        assert!(matches!(claim(&registry, 1, false), Claim::Live(p) if p == place(0)));
+        assert!(matches!(release(&registry, 0), Release::Done));
+        assert!(matches!(claim(&registry, 2, false), Claim::Live(p) if p == place(1)));
+        assert_eq!(registry.kept(), 0, "nobody wanted it");
     }
 
     #[test]
     fn a_kept_session_is_found_until_its_time_is_over() {
         let registry = Registry::new(10);
         let id: Arc<str> = "c".into();
-        registry.claim(&id, place(0), 0);
-        assert!(registry.release(&id, place(0), Some((saved(), 100))));
+        registry.claim(&id, place(0), true, 0);
+        assert!(matches!(release(&registry, 0), Release::Done));
         assert_eq!(registry.kept(), 1);
-        assert!(matches!(registry.claim(&id, place(1), 99), Claim::Kept(_)));
-        assert!(registry.release(&id, place(1), Some((saved(), 100))));
-        assert!(matches!(registry.claim(&id, place(1), 100), Claim::Free));
+        assert!(matches!(registry.claim(&id, place(1), true, 99), Claim::Kept(_)));
+        assert!(matches!(release(&registry, 1), Release::Done));
+        assert!(matches!(registry.claim(&id, place(1), true, 100), Claim::Free));
         assert_eq!(registry.kept(), 0);
     }
 
@@ -215,28 +273,70 @@ mod tests {
     fn the_number_of_kept_sessions_is_bounded_and_swept() {
         let registry = Registry::new(2);
         let ids: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
-        for id in &ids {
-            registry.claim(id, place(0), 0);
-        }
-        assert!(registry.release(&ids[0], place(0), Some((saved(), 10))));
-        assert!(registry.release(&ids[1], place(0), Some((saved(), 20))));
-        assert!(!registry.release(&ids[2], place(0), Some((saved(), 30))));
+        let end = |at: usize, expires_ms| {
+            registry.claim(&ids[at], place(0), true, 0);
+            registry.release(&ids[at], place(0), Some((saved(), expires_ms)))
+        };
+        assert!(matches!(end(0, 10), Release::Done));
+        assert!(matches!(end(1, 20), Release::Done));
+        assert!(matches!(end(2, 30), Release::NoRoom));
         (0..STRIPES).for_each(|turn| registry.sweep(turn, 10));
         assert_eq!(registry.kept(), 1);
-        assert!(matches!(registry.claim(&ids[1], place(0), 10), Claim::Kept(_)));
+        assert!(matches!(registry.claim(&ids[1], place(0), true, 10), Claim::Kept(_)));
     }
 
     #[test]
-    fn what_an_owner_left_before_it_was_asked_is_inherited() {
+    fn the_heir_gets_the_session_through_any_number_of_takeovers() {
         let registry = Registry::new(10);
-        let id: Arc<str> = "c".into();
-        registry.claim(&id, place(0), 0);
-        registry.claim(&id, place(1), 0);
-        registry.release(&id, place(0), Some((saved(), 100)));
-        assert!(registry.take_left(&id).is_some());
-        assert!(registry.take_left(&id).is_none());
-        registry.release(&id, place(1), None);
-        assert!(registry.put_back(&id, saved(), 100), "the heir has gone, the id is free");
-        assert!(!registry.put_back(&id, saved(), 100));
+        claim(&registry, 0, true);
+        claim(&registry, 1, true);
+        assert!(matches!(claim(&registry, 2, true), Claim::Live(p) if p == place(1)));
+        registry.abandon("c", place(1));
+        assert!(matches!(release(&registry, 0), Release::Heir(p, Some(_)) if p == place(2)));
+        // While it is in the mail, the client comes once more.
+        claim(&registry, 3, true);
+        registry.abandon("c", place(2));
+        assert!(matches!(release(&registry, 2), Release::Heir(p, Some(_)) if p == place(3)));
+        registry.arrived("c", place(3));
+        assert!(matches!(release(&registry, 3), Release::Done));
+        assert_eq!(registry.kept(), 1);
+    }
+
+    #[test]
+    fn an_heir_who_leaves_before_it_inherits_leaves_the_session_to_the_next() {
+        let registry = Registry::new(10);
+        claim(&registry, 0, true);
+        claim(&registry, 1, true);
+        registry.abandon("c", place(1));
+        assert!(matches!(release(&registry, 0), Release::Done));
+        assert_eq!(registry.kept(), 1, "kept by its first owner");
+
+        assert!(matches!(claim(&registry, 0, true), Claim::Kept(_)));
+        claim(&registry, 1, true);
+        assert!(matches!(release(&registry, 0), Release::Heir(..)));
+        registry.abandon("c", place(1));
+        assert!(matches!(release(&registry, 1), Release::Done), "the mail finds nobody");
+        assert_eq!(registry.kept(), 1);
+    }
+
+    #[test]
+    fn who_cannot_be_told_to_give_way_stays_the_owner() {
+        for wants_session in [false, true] {
+            let registry = Registry::new(10);
+            claim(&registry, 0, true);
+            claim(&registry, 1, wants_session);
+            registry.give_back("c", place(1), place(0));
+            assert!(matches!(release(&registry, 0), Release::Done));
+            assert_eq!(registry.kept(), 1);
+        }
+    }
+
+    #[test]
+    fn a_clean_start_discards_what_is_kept() {
+        let registry = Registry::new(10);
+        claim(&registry, 0, true);
+        assert!(matches!(release(&registry, 0), Release::Done));
+        assert!(matches!(claim(&registry, 1, false), Claim::Free));
+        assert_eq!(registry.kept(), 0);
     }
 }
