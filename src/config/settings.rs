@@ -140,7 +140,7 @@ pub struct Nats {
     pub batch_bytes_max: usize,
     /// Bytes per shard that NATS has not confirmed yet: being filled, in flight, kept for replay.
     pub unconfirmed_bytes_max: usize,
-    /// What becomes of a publish while NATS is away and the buffers are full.
+    /// What becomes of a publish while NATS is away.
     pub when_unavailable: WhenUnavailable,
     /// What becomes of a QoS 0 publish when the buffers are full.
     pub qos0_when_full: Qos0WhenFull,
