@@ -343,5 +343,6 @@ fn what_was_meant_for_a_replica_that_is_gone_reaches_the_instance() {
         // Its answer has set the affinity anew; an acknowledged message is not lost to it either.
         device.publish_qos1("kp1/v1/cex/token-1/x", "kept");
         assert_eq!(cex.take().text(), "kept");
+        assert_eq!(device.receive_publish().topic, "kp1/v1/cex/token-1/x/status");
     }
 }

@@ -180,7 +180,8 @@ fn a_connection_speaks_for_as_many_endpoints_as_configured() {
         assert_eq!(answer.topic, format!("kp1/v1/dcx/{token}/json/1/status"));
     }
     let answer = device.request("kp1/v1/dcx/three/json/1", "[]", 0);
-    assert_error(&answer, "kp1/v1/dcx/three/json/1/error", 429);
+    assert_eq!(answer.topic, "kp1/v1/dcx/three/json/1/error");
+    assert_error(&answer.payload, 429, "Too Many Requests");
     device.send_publish(&Publish::new("kp1/v1/dcx/three/json", "[]").qos(1, 7));
     assert_eq!(device.receive_ack(PUBACK).reason, 0x97);
     bench.gateway.wait_until_dropped("too_many_endpoints", 2.0);
