@@ -4,6 +4,19 @@ use super::outbound::{Due, Exchange, Message, Outbound};
 use super::{Policy, Session};
 use crate::codec::mqtt::{self, AckKind, PacketId, PublishHead, QoS, ReasonCode};
 
+/// A message for the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The whole topic.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Its QoS, before a subscription caps it.
+    pub qos: QoS,
+    /// Whether the topic will come again, so that a topic alias is worth setting up.
+    pub recurs: bool,
+}
+
 /// What became of a message for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
@@ -20,18 +33,15 @@ const ALIAS_BYTES: usize = 3;
 
 impl Session {
     /// Sends a message, capped in QoS by what the client has subscribed to. `waiting_bytes` is what
-    /// has not left for the client yet. `recurs` says that the topic will come again, so that a
-    /// topic alias is worth setting up.
+    /// has not left for the client yet.
     pub fn deliver(
         &mut self,
-        topic: &str,
-        payload: &[u8],
-        qos: QoS,
-        recurs: bool,
+        message: Outgoing<'_>,
         policy: &Policy,
         waiting_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Delivery {
+        let Outgoing { topic, payload, qos, recurs } = message;
         let granted = self.subscriptions.as_ref().and_then(|held| held.granted(topic));
         let qos = granted.map_or(qos, |granted| qos.min(granted));
         let packet_bytes = self.packet_bytes(topic, payload, qos);

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use connect::{ClientId, Hello, Refused};
-pub use deliver::Delivery;
+pub use deliver::{Delivery, Outgoing};
 pub use policy::Policy;
 
 use crate::codec::mqtt::{
@@ -112,7 +112,9 @@ pub struct Session {
     inbound: Inbound,
     outbound: Option<Box<Outbound>>,
     subscriptions: Option<Box<Subscriptions>>,
+    #[expect(clippy::box_collection, reason = "few clients use it, and all pay for its size")]
     aliases_in: Option<Box<Vec<Option<Rc<str>>>>>,
+    #[expect(clippy::box_collection, reason = "likewise")]
     aliases_out: Option<Box<Vec<Box<str>>>>,
     /// Topics resolved lately; the shell fills and reads it.
     topics: Option<Box<Topics>>,
@@ -213,16 +215,14 @@ impl Session {
         let topic = match publish.properties.topic_alias {
             None => Topic::Sent(publish.topic),
             Some(alias) => match self.alias(alias.get(), publish.topic, policy) {
-                Some(topic) => topic,
-                None => {
-                    let code = ReasonCode::TopicAliasInvalid;
-                    return self.fail(code, CloseReason::ProtocolError, out);
-                }
+                Ok(topic) => topic,
+                Err(code) => return self.fail(code, CloseReason::ProtocolError, out),
             },
         };
         if let Some(id) = publish.packet_id {
             let window = usize::from(policy.receive_maximum);
-            if v5 && self.inbound.open() >= window && !self.inbound.is_known(id) {
+            let is_repeated = publish.qos == QoS::ExactlyOnce && self.inbound.is_known(id);
+            if v5 && self.inbound.open() >= window && !is_repeated {
                 // MQTT-3.3.4-7.
                 let code = ReasonCode::ReceiveMaximumExceeded;
                 return self.fail(code, CloseReason::ReceiveMaximumExceeded, out);
@@ -245,16 +245,22 @@ impl Session {
         })
     }
 
-    /// Sets up or follows a topic alias; `None` when it is out of range or unknown
-    /// (MQTT 5.0 §3.3.2.3.4).
-    fn alias<'a>(&mut self, alias: u16, topic: &'a str, policy: &Policy) -> Option<Topic<'a>> {
+    /// Sets up or follows a topic alias. One that is out of range, or unknown, is answered with the
+    /// code given (MQTT 5.0 §3.3.4).
+    fn alias<'a>(
+        &mut self,
+        alias: u16,
+        topic: &'a str,
+        policy: &Policy,
+    ) -> Result<Topic<'a>, ReasonCode> {
         if alias > policy.topic_alias_maximum {
-            return None;
+            return Err(ReasonCode::TopicAliasInvalid);
         }
         let aliases = self.aliases_in.get_or_insert_default();
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
-            return aliases.get(at)?.clone().map(Topic::Aliased);
+            let known = aliases.get(at).and_then(|known| known.clone());
+            return known.map(Topic::Aliased).ok_or(ReasonCode::ProtocolError);
         }
         if aliases.len() <= at {
             aliases.resize(at + 1, None);
@@ -262,7 +268,7 @@ impl Session {
         if aliases[at].as_deref() != Some(topic) {
             aliases[at] = Some(topic.into());
         }
-        Some(Topic::Sent(topic))
+        Ok(Topic::Sent(topic))
     }
 
     fn other<'a>(&mut self, packet: Packet<'a>, policy: &Policy, out: &mut Vec<u8>) -> Step<'a> {

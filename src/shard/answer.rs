@@ -7,9 +7,9 @@ use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::codec::kp1::{self, ResponseTopic};
 use crate::codec::mqtt::{QoS, ReasonCode};
-use crate::session::Delivery;
 use crate::session::catalogue::Extension;
 use crate::session::topics::EndpointKey;
+use crate::session::{Delivery, Outgoing};
 use crate::shard::affinity;
 use crate::telemetry::{CloseReason, DropReason};
 use crate::uplink::ledger::{Outcome, Tag, Verdict};
@@ -152,7 +152,8 @@ impl Core {
         let waiting_bytes = connection.waiting_bytes();
         let policy = &self.settings.policy;
         let (session, out) = (&mut connection.session, &mut connection.out);
-        match session.deliver(topic, payload, qos, recurs, policy, waiting_bytes, out) {
+        let message = Outgoing { topic, payload, qos, recurs };
+        match session.deliver(message, policy, waiting_bytes, out) {
             Delivery::Accepted(qos) => {
                 self.counters.messages_out[qos as usize].add(1);
                 self.counters.payload_bytes_out[qos as usize].add(payload.len() as u64);
