@@ -1,5 +1,7 @@
 //! NATS → device: answers and pushes of extension services, and what NATS says of our batches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::connection::Hold;
 use super::core::Core;
 use super::correlation::ConnectionKey;
@@ -18,7 +20,9 @@ impl Core {
     /// An ExtensionData datum has come, as an answer or a push. `reply_to` is where the extension
     /// wants the endpoint's next messages (4/ESP affinity).
     pub fn extension_data(&mut self, reply_to: Option<&str>, datum: &[u8]) {
-        if let Err(reason) = self.deliver(reply_to, datum) {
+        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(reply_to, datum)));
+        let Ok(delivered) = delivered else { return self.counters.panics.add(1) };
+        if let Err(reason) = delivered {
             self.counters.dropped(reason);
             if let Some(suppressed) = self.log_drop.allow(self.now.ms) {
                 tracing::warn!(shard = self.number, %reason, suppressed, "answer dropped");
@@ -178,7 +182,7 @@ impl Core {
             let mut messages = 0;
             for outcome in confirmed.outcomes() {
                 messages += 1;
-                self.outcome(&outcome);
+                self.guard(outcome.tag.connection, |core| core.outcome(&outcome));
             }
             self.counters.confirmations.add(messages);
             if let Some(latency_us) = confirmed.latency_us() {

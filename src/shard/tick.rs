@@ -69,10 +69,10 @@ impl Core {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
         let silence_ms = connection.session.silence_ms_max()?;
-        // Whoever is not read from cannot be heard.
+        // Whoever is not read from cannot be heard; but who does not read has itself to blame.
         let heard_ms = match connection.hold {
-            Hold::None => connection.heard_ms,
-            _ => self.now.ms,
+            Hold::None | Hold::Output => connection.heard_ms,
+            Hold::Entering | Hold::Uplink | Hold::Window | Hold::Draining => self.now.ms,
         };
         Some(heard_ms + silence_ms)
     }

@@ -422,13 +422,14 @@ impl Device {
         if stage == Stage::Published {
             // A message sent again whose PUBREC was lost is answered at once, which may be before
             // one whose refusal was lost.
-            let first = self.memory.qos2.iter().position(|(.., s)| *s == Stage::Published);
-            assert!(first == Some(at) || truth.may_refuse, "PUBREC out of order");
+            let mut earlier = self.memory.qos2.range(..at).filter(|open| open.2 == stage);
+            let in_order = earlier.all(|open| truth.messages[open.1].target.is_none());
+            assert!(in_order || truth.may_refuse, "PUBREC out of order");
             truth.acknowledged(number, code);
         }
         if code >= 0x80 {
             self.memory.qos2.remove(at);
-        } else {
+        } else if stage == Stage::Published {
             self.memory.qos2[at].2 = Stage::Received;
             self.acks.push_back(wire::acknowledge(0x62, packet_id));
         }

@@ -6,6 +6,7 @@
 
 mod clients;
 mod device;
+mod directed;
 mod nats;
 mod random;
 mod rest;

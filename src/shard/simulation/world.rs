@@ -1,9 +1,7 @@
 //! The simulated world: what exists, what can happen next, and what must always hold.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Receiver;
@@ -11,16 +9,13 @@ use tokio::sync::mpsc::Receiver;
 use super::device::Device;
 use super::nats::{Link, Nats};
 use super::random::Random;
-use super::setup::{catalogue, settings};
+use super::setup::Setup;
 use super::truth::Truth;
 use crate::shard::connection::Life;
-use crate::shard::core::{Core, Surroundings};
-use crate::shard::mail::{Mail, Mailbox, Report, Reporter, mailbox, reports};
+use crate::shard::core::Core;
+use crate::shard::mail::{Mail, Mailbox, Report};
 use crate::shard::registry::Registry;
-use crate::shard::settings::ShardSettings;
 use crate::shard::sockets::Sockets;
-use crate::telemetry::ShardCounters;
-use crate::uplink::ledger::{Ledger, Limits};
 
 /// What the gateway grants of the expiry asked for, in seconds, at most.
 pub(super) const EXPIRY_S_MAX: u32 = 3600;
@@ -128,49 +123,25 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut random = Random::new(seed);
-        let registry = Arc::new(Registry::new(1000));
-        let (sender, reports) = reports();
-        let count = 1 + random.below(2);
-        let (peers, mailboxes): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mailbox().expect("a descriptor is left")).unzip();
-        let refuses = random.percent(10);
-        let settings = settings(&mut random, refuses);
-        let shards = mailboxes
+        let setup = Setup::random(&mut random);
+        let truth = Truth::new(setup.may_refuse());
+        let (cores, registry, reports) = setup.build();
+        let shards = cores
             .into_iter()
-            .enumerate()
-            .map(|(number, mailbox)| {
-                let counters = Arc::new(ShardCounters::new());
-                let limits = Limits {
-                    batch_bytes_max: random.pick(&[200, 600]),
-                    unconfirmed_bytes_max: random.pick(&[600, 2000, 20_000]),
-                };
-                let surroundings = Surroundings {
-                    catalogue: Arc::new(catalogue()),
-                    registry: registry.clone(),
-                    peers: peers.clone(),
-                    reporter: Reporter::new(sender.clone(), number as u16, counters.clone()),
-                    ledger: Rc::new(RefCell::new(Ledger::new(limits))),
-                    counters,
-                };
-                let settings = ShardSettings { replica: format!("r-{number}"), ..settings.clone() };
-                Shard {
-                    core: Core::new(number as u16, settings, surroundings, 0),
-                    mailbox,
-                    mails: VecDeque::new(),
-                    ring: Ring::default(),
-                    link: Link::default(),
-                    places: HashMap::new(),
-                }
+            .map(|(core, mailbox)| Shard {
+                core,
+                mailbox,
+                mails: VecDeque::new(),
+                ring: Ring::default(),
+                link: Link::default(),
+                places: HashMap::new(),
             })
             .collect();
-        let small_payloads = random.percent(10);
-        let truth = Truth::new(refuses || small_payloads);
         let nats = Nats {
             loses: fault == Some(Fault::Loss),
             repeats: fault == Some(Fault::Repetition),
             ..Nats::default()
         };
-        let drains = random.percent(15);
         let mut world = Self {
             random,
             fault,
@@ -186,7 +157,7 @@ impl World {
             claimants: HashMap::new(),
             nats,
             truth,
-            drains,
+            drains: setup.drains,
         };
         world.advance(1000);
         world
