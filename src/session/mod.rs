@@ -229,7 +229,8 @@ impl Session {
         };
         if let Some(id) = publish.packet_id {
             let window = usize::from(policy.receive_maximum);
-            if v5 && self.inbound.open() >= window && !self.inbound.is_known(id) {
+            let is_repeated = publish.qos == QoS::ExactlyOnce && self.inbound.is_known(id);
+            if v5 && self.inbound.open() >= window && !is_repeated {
                 // MQTT-3.3.4-7.
                 let code = ReasonCode::ReceiveMaximumExceeded;
                 return self.fail(code, CloseReason::ReceiveMaximumExceeded, out);

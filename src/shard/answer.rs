@@ -267,8 +267,8 @@ impl Core {
     }
 
     /// Nobody listens for the message. On a subject of affinity that is no more than a replica that
-    /// has gone: the message goes to the instance instead. Otherwise its client is told 503 where it
-    /// has asked for an answer.
+    /// has gone: a message of QoS 1 or 2 goes to the instance instead (one of QoS 0 is never sent
+    /// twice). Otherwise its client is told 503 where it has asked for an answer.
     #[cold]
     fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
         let Some(subject) = subject_of(outcome.frame) else { return };
@@ -277,12 +277,16 @@ impl Core {
             Some(affinities) => affinities.forget(subject, connection.session.topics()),
             None => None,
         };
-        if let Some(extension) = forgotten {
-            return self.carry_again(index, tag, extension, outcome.payload());
-        }
+        let extension = match forgotten {
+            Some(id) if tag.packet_id.is_some() => {
+                return self.carry_again(index, tag, id, outcome.payload());
+            }
+            Some(id) => Some(id),
+            None => instance_of(subject).and_then(|name| self.catalogue.id_of(name)),
+        };
         self.counters.no_responders.add(1);
-        if tag.has_request_id {
-            self.answer_unheard(index, tag, subject, outcome.payload());
+        if let Some(extension) = extension.filter(|_| tag.has_request_id) {
+            self.answer_unheard(index, tag, extension, outcome.payload());
         }
         self.acknowledge(index, tag, None);
     }
@@ -308,10 +312,10 @@ impl Core {
     }
 
     /// Answers 503 to a request that nobody heard.
-    fn answer_unheard(&mut self, index: u32, tag: Tag, subject: &str, datum: &[u8]) {
+    fn answer_unheard(&mut self, index: u32, tag: Tag, extension: ExtensionId, datum: &[u8]) {
         let catalogue = self.catalogue.clone();
-        let extension = instance_of(subject).and_then(|name| catalogue.extension_named(name));
-        let (Some(extension), Ok(data)) = (extension, ClientData::decode(datum)) else { return };
+        let extension = catalogue.extension(extension);
+        let Ok(data) = ClientData::decode(datum) else { return };
         let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
         let mut topic = Vec::new();
         ResponseTopic {

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -31,6 +32,9 @@ use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
 use crate::uplink::ledger::{Ledger, SubjectId};
 
+/// Entries of ended connections that the list of those that wait for the uplink may hold beside
+/// twice as many as there are connections.
+const WAITING_SLACK: usize = 64;
 /// Log lines about dropped messages, per shard and second.
 const DROP_LOGS_PER_S_MAX: u32 = 5;
 
@@ -133,7 +137,8 @@ impl Core {
             catalogue,
             reply_subject: reply_subject.into(),
             connections: Slab::new(),
-            next_generation: 0,
+            // Not from 0: an answer to a request from before a restart must not find a connection.
+            next_generation: std::hash::RandomState::new().hash_one(number) as u32,
             endpoints: Endpoints::default(),
             recent: Recent::default(),
             registry,
@@ -203,13 +208,6 @@ impl Core {
         if !connection.is_dirty {
             connection.is_dirty = true;
             self.dirty.push(index);
-        }
-    }
-
-    /// Does something for one connection: a panic costs that connection and nothing else.
-    pub(super) fn guard(&mut self, index: u32, work: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            self.panicked(index);
         }
     }
 
@@ -324,10 +322,25 @@ impl Core {
         if hold == Hold::Uplink {
             self.counters.pauses.add(1);
             let key = connection.key(index);
-            self.waiting.push_back(key);
+            self.wait(key);
         }
         self.touch(index);
         false
+    }
+
+    /// Puts a connection at the end of those that wait for the uplink. Those that have ended while
+    /// they waited are cleared away now and then, so that there are never many more than live ones.
+    fn wait(&mut self, key: ConnectionKey) {
+        self.waiting.push_back(key);
+        if self.waiting.len() > WAITING_SLACK + 2 * self.connections.len() {
+            let mut waiting = std::mem::take(&mut self.waiting);
+            waiting.retain(|key| self.waits(*key));
+            self.waiting = waiting;
+        }
+    }
+
+    fn waits(&self, key: ConnectionKey) -> bool {
+        self.find(key).is_some_and(|connection| connection.hold == Hold::Uplink)
     }
 
     fn packet(&mut self, index: u32, packet: &[u8]) {
@@ -379,7 +392,7 @@ impl Core {
 
     fn resume_first_waiting(&mut self) {
         if let Some(key) = self.waiting.pop_front()
-            && self.find(key).is_some_and(|connection| connection.hold == Hold::Uplink)
+            && self.waits(key)
         {
             self.resume(key.index);
         }
@@ -404,9 +417,10 @@ impl Core {
     pub fn peer_ended(&mut self, index: u32, failed: bool) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.peer_closed = true;
-        // A device that published and left while the uplink had no room is still owed that its
-        // messages are carried.
-        let must_carry = !failed && connection.hold == Hold::Uplink;
+        // A device that published and left while it was not its turn is still owed that its messages
+        // are carried.
+        let must_carry =
+            !failed && matches!(connection.hold, Hold::Uplink | Hold::Window | Hold::Entering);
         let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };
         if connection.life == Life::Open && !must_carry {
             self.close(index, reason);
@@ -472,12 +486,16 @@ impl Core {
         self.release(place, client_id, saved, expiry_s);
     }
 
-    /// Handling a connection panicked: only that connection ends.
-    pub fn panicked(&mut self, index: u32) {
+    /// Does work for one connection: a panic there ends that connection alone.
+    pub(super) fn guard(&mut self, index: u32, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
         self.counters.panics.add(1);
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        connection.out.clear();
-        self.close(index, CloseReason::Panic);
+        if let Some(connection) = self.connections.get_mut(index as usize) {
+            connection.out.clear();
+            self.close(index, CloseReason::Panic);
+        }
     }
 
     /// Forgets a connection whose socket is done with.

@@ -20,6 +20,8 @@ mod publish;
 mod recent;
 pub mod registry;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 mod sockets;
 mod start;
 mod tick;

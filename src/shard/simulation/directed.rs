@@ -1,0 +1,223 @@
+//! Single situations, set up by hand, that chance brings about too seldom or cannot tell apart.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use super::setup::Setup;
+use super::wire::{self, Connect, FromServer, Publish};
+use super::world::Ring;
+use crate::shard::connection::Hold;
+use crate::shard::core::Core;
+use crate::telemetry::CloseReason;
+use crate::uplink::ledger::Limits;
+
+const TOPIC: &str = "kp1/v1/dcx/e0/json";
+
+/// One shard, and clients that say what the test says.
+struct Rig {
+    core: Core,
+    ring: Ring,
+    /// Whether sends go through.
+    reads: bool,
+    heard: HashMap<u32, Vec<u8>>,
+}
+
+impl Rig {
+    fn new(setup: &Setup) -> Self {
+        let (mut cores, ..) = setup.build();
+        let (mut core, _) = cores.remove(0);
+        core.now.ms = 1000;
+        core.link_up(4096);
+        Self { core, ring: Ring::default(), reads: true, heard: HashMap::new() }
+    }
+
+    fn turn(&mut self) {
+        self.core.resume_waiting();
+        loop {
+            while let Some(index) = self.core.dirty.pop() {
+                self.core.finish(index, &mut self.ring);
+            }
+            if !self.reads || self.ring.sends.is_empty() {
+                return;
+            }
+            for (index, bytes) in std::mem::take(&mut self.ring.sends) {
+                self.heard.entry(index).or_default().extend_from_slice(&bytes);
+                self.core.sent(index, bytes, true);
+            }
+        }
+    }
+
+    fn say(&mut self, index: u32, bytes: &[u8]) {
+        self.core.guard(index, |core| core.received(index, bytes));
+        self.turn();
+    }
+
+    /// A client that is let in.
+    fn client(&mut self, level: u8, keep_alive_s: u16) -> u32 {
+        let socket = File::open("/dev/null").expect("is there").into();
+        let index = self.core.opened(socket).expect("accepted");
+        let client_id = format!("client-{index}");
+        let asked = Connect { client_id, clean: true, keep_alive_s, ..Connect::default() };
+        self.say(index, &wire::connect(level, &asked));
+        let heard = self.take_heard(level, index);
+        assert_eq!(heard, [FromServer::ConnAck { present: false, code: 0 }]);
+        index
+    }
+
+    fn take_heard(&mut self, level: u8, index: u32) -> Vec<FromServer> {
+        let bytes = self.heard.remove(&index).unwrap_or_default();
+        let mut packets = Vec::new();
+        let mut at = 0;
+        while let Some((packet, len)) = wire::take(level, &bytes[at..]) {
+            packets.push(packet);
+            at += len;
+        }
+        assert_eq!(at, bytes.len());
+        packets
+    }
+
+    /// NATS takes all there is. Returns how many messages that was.
+    fn carry(&mut self) -> usize {
+        let mut messages = 0;
+        loop {
+            let batch = self.core.ledger.borrow_mut().take_for_write();
+            let Some(batch) = batch else { return messages };
+            messages += batch.windows(4).filter(|bytes| bytes == b"PUB ").count();
+            let has_ping = batch.ends_with(b"PING\r\n");
+            self.core.ledger.borrow_mut().write_done(batch);
+            if has_ping {
+                self.core.ledger.borrow_mut().pong().expect("awaited");
+                self.core.settle();
+            }
+            self.turn();
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 1000 {
+            self.core.now.ms += 1000;
+            self.core.tick();
+            self.turn();
+        }
+    }
+
+    fn leave(&mut self, index: u32, failed: bool) {
+        self.ring.receives.remove(&index);
+        self.ring.cancels.remove(&index);
+        self.core.receive_stopped(index);
+        self.core.peer_ended(index, failed);
+        self.turn();
+    }
+
+    fn why_closed(&self, index: u32) -> Option<CloseReason> {
+        self.core.connections[index as usize].close_reason
+    }
+}
+
+fn message(level: u8, topic: &str, qos: u8, packet_id: u16) -> Vec<u8> {
+    let payload = b"21";
+    wire::publish(level, &Publish { topic, payload, qos, packet_id, dup: false, alias: 0 })
+}
+
+#[test]
+fn qos_0_messages_alone_never_stop_the_shard_for_want_of_a_confirmation() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 0);
+    let messages: Vec<u8> = (0..100).flat_map(|_| message(4, TOPIC, 0, 0)).collect();
+    rig.say(index, &messages);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Uplink);
+    assert_eq!(rig.carry(), 100);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::None);
+}
+
+#[test]
+fn what_a_client_said_before_it_left_is_carried_when_its_window_opens() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 0);
+    let messages: Vec<u8> = (1..=7).flat_map(|id| message(4, TOPIC, 1, id)).collect();
+    rig.say(index, &messages);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Window);
+    rig.leave(index, false);
+    assert_eq!(rig.carry(), 7);
+    assert_eq!(rig.core.connections.len(), 0);
+}
+
+#[test]
+fn a_client_that_never_reads_is_ended_by_its_keep_alive() {
+    let mut setup = Setup::plain();
+    setup.settings.policy.outbound_bytes_max = 100;
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(4, 10);
+    rig.reads = false;
+    rig.say(index, &wire::ping().repeat(200));
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Output);
+    rig.pass(14_000);
+    assert_eq!(rig.why_closed(index), None);
+    rig.pass(3_000);
+    assert_eq!(rig.why_closed(index), Some(CloseReason::KeepAliveTimeout));
+}
+
+#[test]
+fn who_waits_for_the_uplink_is_not_ended_by_its_keep_alive() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 10);
+    let messages: Vec<u8> = (0..100).flat_map(|_| message(4, TOPIC, 0, 0)).collect();
+    rig.say(index, &messages);
+    rig.pass(100_000);
+    assert_eq!(rig.why_closed(index), None);
+    assert_eq!(rig.carry(), 100);
+}
+
+#[test]
+fn clients_that_leave_while_they_wait_do_not_pile_up() {
+    let mut setup = Setup::plain();
+    setup.limits = Limits { batch_bytes_max: 200, unconfirmed_bytes_max: 200 };
+    let mut rig = Rig::new(&setup);
+    for _ in 0..500 {
+        let index = rig.client(4, 0);
+        rig.say(index, &message(4, TOPIC, 1, 1).repeat(3));
+        rig.leave(index, true);
+    }
+    assert!(rig.core.waiting.len() < 100, "{}", rig.core.waiting.len());
+    assert_eq!(rig.core.connections.len(), 0);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_ends_one_connection_whenever_its_message_is_taken() {
+    let mut setup = Setup::plain();
+    setup.settings.fault_topic = Some("panic".to_owned());
+    let mut rig = Rig::new(&setup);
+    let (index, other) = (rig.client(4, 0), rig.client(4, 0));
+    let mut messages: Vec<u8> = (1..=3).flat_map(|id| message(4, TOPIC, 1, id)).collect();
+    messages.extend(message(4, "panic", 1, 4));
+    rig.say(other, &message(4, TOPIC, 1, 1));
+    rig.say(index, &messages);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Window);
+    assert_eq!(rig.carry(), 4);
+    assert_eq!(rig.why_closed(index), Some(CloseReason::Panic));
+    assert_eq!(rig.core.counters.panics.get(), 1);
+    assert_eq!(rig.take_heard(4, other), [FromServer::PubAck { packet_id: 1, code: 0 }]);
+    assert_eq!(rig.why_closed(other), None);
+}
+
+#[test]
+fn a_client_that_only_publishes_holds_no_buffer() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    let connection = &rig.core.connections[index as usize];
+    assert_eq!((connection.out.capacity(), connection.pending.capacity()), (0, 0));
+}
+
+#[test]
+fn an_error_too_long_for_a_topic_is_not_sent() {
+    let mut setup = Setup::plain();
+    setup.settings.policy.packet_bytes_max = 100_000;
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(5, 0);
+    let topic = format!("kp1/v9/dcx/{}/1", "x".repeat(65_500));
+    rig.say(index, &message(5, &format!("{topic}{}", "0".repeat(65_535 - topic.len())), 1, 1));
+    let refused = FromServer::PubAck { packet_id: 1, code: 0x90 };
+    assert_eq!(rig.take_heard(5, index), [refused]);
+}

@@ -1,0 +1,127 @@
+//! What a simulated gateway is configured to be.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Receiver;
+
+use super::device;
+use super::random::Random;
+use super::world::EXPIRY_S_MAX;
+use crate::auth::Provider;
+use crate::codec::avro::ConfigName;
+use crate::codec::mqtt::QoS;
+use crate::config::{Qos0WhenFull, WhenUnavailable};
+use crate::session::Policy;
+use crate::session::catalogue::{Catalogue, Extension};
+use crate::shard::core::{Core, Surroundings};
+use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
+use crate::shard::registry::Registry;
+use crate::shard::settings::ShardSettings;
+use crate::telemetry::ShardCounters;
+use crate::uplink::ledger::{Ledger, Limits};
+
+fn catalogue() -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    for (name, endpoint_aware, push_qos) in
+        [("dcx", true, None), ("cmx", true, Some(QoS::AtLeastOnce)), ("tsx", false, None)]
+    {
+        catalogue.add_extension(Extension { name: name.into(), endpoint_aware, push_qos });
+    }
+    catalogue.add_version("v1", None);
+    catalogue
+}
+
+/// A world to be made.
+pub(super) struct Setup {
+    pub(super) shards: usize,
+    pub(super) settings: ShardSettings,
+    pub(super) limits: Limits,
+    /// The NATS servers differ in what they take.
+    pub(super) has_small_payloads: bool,
+    /// The shards are told to stop in the end.
+    pub(super) drains: bool,
+}
+
+impl Setup {
+    /// The usual one.
+    pub(super) fn plain() -> Self {
+        let policy = Policy {
+            packet_bytes_max: 4096,
+            receive_maximum: device::RECEIVE_MAXIMUM,
+            topic_alias_maximum: device::ALIAS_MAXIMUM,
+            session_expiry_s_max: EXPIRY_S_MAX,
+            outbound_messages_max: 100,
+            outbound_bytes_max: 100_000,
+            ..Policy::default()
+        };
+        let settings = ShardSettings {
+            replica: String::new(),
+            core: None,
+            connections_max: 1000,
+            endpoints_max: 1000,
+            connect_timeout_ms: 5000,
+            policy,
+            provider: Provider::Trustful,
+            config_name: ConfigName::Omit,
+            client_data_timeout_ms: 0,
+            when_unavailable: WhenUnavailable::Wait,
+            qos0_when_full: Qos0WhenFull::Wait,
+            read_buffer_count: 0,
+            read_buffer_bytes: 0,
+            drain_ms_max: 10_000,
+            #[cfg(debug_assertions)]
+            fault_topic: None,
+        };
+        let limits = Limits { batch_bytes_max: 600, unconfirmed_bytes_max: 2000 };
+        Self { shards: 1, settings, limits, has_small_payloads: false, drains: false }
+    }
+
+    /// Any.
+    pub(super) fn random(random: &mut Random) -> Self {
+        let mut setup = Self::plain();
+        setup.shards = 1 + random.below(2);
+        setup.has_small_payloads = random.percent(10);
+        setup.drains = random.percent(15);
+        setup.limits.batch_bytes_max = random.pick(&[200, 600]);
+        setup.limits.unconfirmed_bytes_max = random.pick(&[600, 2000, 20_000]);
+        let ShardSettings { policy, when_unavailable, qos0_when_full, .. } = &mut setup.settings;
+        policy.outbound_messages_max = random.pick(&[4, 100]);
+        policy.outbound_bytes_max = random.pick(&[1500, 100_000]);
+        if random.percent(10) {
+            *when_unavailable = WhenUnavailable::Refuse;
+        }
+        *qos0_when_full = random.pick(&[Qos0WhenFull::Wait, Qos0WhenFull::Drop]);
+        setup
+    }
+
+    /// Whether a message for which there is room may be refused all the same.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.has_small_payloads || self.settings.when_unavailable == WhenUnavailable::Refuse
+    }
+
+    /// The cores of the shards with their mailboxes, what they share, and what they report.
+    pub(super) fn build(&self) -> (Vec<(Core, Mailbox)>, Arc<Registry>, Receiver<Report>) {
+        let registry = Arc::new(Registry::new(1000));
+        let (sender, reports) = reports();
+        let (peers, mailboxes): (Vec<_>, Vec<_>) =
+            (0..self.shards).map(|_| mailbox().expect("a descriptor is left")).unzip();
+        let build = |(number, mailbox): (usize, Mailbox)| {
+            let counters = Arc::new(ShardCounters::new());
+            let surroundings = Surroundings {
+                catalogue: Arc::new(catalogue()),
+                registry: registry.clone(),
+                peers: peers.clone(),
+                reporter: Reporter::new(sender.clone(), number as u16, counters.clone()),
+                ledger: Rc::new(RefCell::new(Ledger::new(self.limits))),
+                counters,
+            };
+            let replica = format!("r-{number}");
+            let settings = ShardSettings { replica, ..self.settings.clone() };
+            (Core::new(number as u16, settings, surroundings, 0), mailbox)
+        };
+        let cores = mailboxes.into_iter().enumerate().map(build).collect();
+        (cores, registry, reports)
+    }
+}
