@@ -14,6 +14,9 @@ use crate::shard::affinity;
 use crate::telemetry::{CloseReason, DropReason};
 use crate::uplink::ledger::{Outcome, Tag, Verdict};
 
+/// Place of no connection.
+const NOBODY: u32 = u32::MAX;
+
 impl Core {
     /// An ExtensionData datum has come, as an answer or a push. `reply_to` is where the extension
     /// wants the endpoint's next messages (4/ESP affinity).
@@ -279,7 +282,8 @@ impl Core {
         };
         let extension = match forgotten {
             Some(id) if tag.packet_id.is_some() => {
-                return self.carry_again(index, tag, id, outcome.payload());
+                self.carry_again(tag, id, outcome.payload());
+                return self.acknowledge(index, tag, None);
             }
             Some(id) => Some(id),
             None => instance_of(subject).and_then(|name| self.catalogue.id_of(name)),
@@ -291,23 +295,21 @@ impl Core {
         self.acknowledge(index, tag, None);
     }
 
-    /// Sends a ClientData to its extension instance after the replica it was meant for has gone.
-    fn carry_again(&mut self, index: u32, tag: Tag, extension: ExtensionId, datum: &[u8]) {
+    /// Sends a ClientData to its extension instance after the replica it was meant for has gone. It
+    /// is acknowledged now, in its turn, so nobody is owed anything for this second time.
+    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) {
         let address = &self.addresses[usize::from(extension.0)];
         let mut size = itoa::Buffer::new();
         let size = size.format(datum.len()).as_bytes();
+        let unowed = Tag { connection: NOBODY, has_request_id: false, ..tag };
         let appended =
-            self.ledger.borrow_mut().append(address.subject, Some(tag), self.now.us, |batch| {
+            self.ledger.borrow_mut().append(address.subject, Some(unowed), self.now.us, |batch| {
                 for part in [&address.head, size, b"\r\n", datum, b"\r\n"] {
                     batch.extend_from_slice(part);
                 }
             });
         if appended.is_err() {
             self.counters.dropped(DropReason::UplinkFull);
-            if tag.packet_id.is_some() {
-                // Not acknowledged, so the client sends it again.
-                self.close(index, CloseReason::UplinkRefused);
-            }
         }
     }
 
