@@ -101,8 +101,7 @@ impl Core {
             Some(id) => self
                 .endpoints
                 .find(id)
-                .and_then(|endpoint| endpoint.holder)
-                .map(|connection| Asker { connection, qos: push_qos }),
+                .map(|endpoint| Asker { connection: endpoint.holder, qos: push_qos }),
             None if correlation.is_some() => None,
             None => self.recent.find(Request {
                 app_version: data.app_version_name.unwrap_or_default(),

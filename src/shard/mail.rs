@@ -39,8 +39,9 @@ pub enum Mail {
         /// The ExtensionData datum, not decoded in full yet.
         datum: Bytes,
     },
-    /// The endpoint now speaks through another shard: its route here is to be forgotten, without
-    /// an [`Report::EndpointGone`].
+    /// The endpoint now speaks through another shard and its pushes go there: whoever speaks for it
+    /// here is to be reported anew. The connections that have spoken for it stay known, since its
+    /// pushes come back here when the other shard loses it.
     RouteMoved {
         /// Id of the endpoint.
         endpoint: Box<str>,
@@ -75,7 +76,7 @@ pub enum Report {
         /// Id of the endpoint.
         endpoint: Box<str>,
     },
-    /// The endpoint no longer speaks through this shard.
+    /// No connection that has spoken for the endpoint is left on this shard.
     EndpointGone {
         /// The reporting shard.
         shard: u16,
@@ -220,7 +221,7 @@ impl Reporter {
         self.report(Report::EndpointHere { shard: self.shard, endpoint });
     }
 
-    /// The endpoint no longer speaks through this shard.
+    /// No connection that has spoken for the endpoint is left on this shard.
     pub fn endpoint_gone(&mut self, endpoint: Box<str>) {
         self.report(Report::EndpointGone { shard: self.shard, endpoint });
     }

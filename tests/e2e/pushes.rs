@@ -124,6 +124,76 @@ fn a_push_goes_to_the_client_that_spoke_for_the_endpoint_last() {
     }
 }
 
+/// Two clients, the first of which has spoken for the endpoint before the second.
+fn two_speakers(bench: &Bench, endpoint: &str) -> [Device; 2] {
+    let mut devices = ["a", "b"].map(|id| bench.device(id));
+    for device in &mut devices {
+        speak_for(bench, device, endpoint, 1);
+    }
+    devices
+}
+
+#[test]
+fn a_push_goes_to_the_client_that_spoke_before_when_the_last_one_leaves() {
+    let bench = Bench::start_with(|settings| settings.set("ringgate.shards", 1));
+    for leaves_orderly in [true, false] {
+        let [mut first, second] = two_speakers(&bench, "token-1");
+        if leaves_orderly {
+            second.disconnect()
+        } else {
+            drop(second)
+        }
+        bench.gateway.wait_for_metric("ringgate_connections_open", &[], 1.0);
+        bench.dcx.push(&config("token-1", "to the first"));
+        assert_eq!(first.receive_publish().text(), "to the first");
+        first.disconnect();
+        bench.gateway.wait_for_metric("ringgate_directory_endpoints", &[], 0.0);
+    }
+}
+
+#[test]
+fn a_push_stays_with_the_last_client_when_the_one_before_leaves() {
+    let bench = Bench::start_with(|settings| settings.set("ringgate.shards", 1));
+    let [first, mut second] = two_speakers(&bench, "token-1");
+    first.disconnect();
+    bench.gateway.wait_for_metric("ringgate_connections_open", &[], 1.0);
+    bench.dcx.push(&config("token-1", "to the second"));
+    assert_eq!(second.receive_publish().text(), "to the second");
+}
+
+#[test]
+fn a_push_goes_back_to_the_shard_of_the_client_that_spoke_before() {
+    let bench = Bench::start_with(|settings| settings.set("ringgate.shards", 2));
+    let moved =
+        |times: f64| bench.gateway.wait_for_metric("ringgate_routes_moved_total", &[], times);
+    let endpoints_of = |shard: &str| bench.gateway.metric("ringgate_endpoints", &[shard]);
+    let mut first = bench.device("first");
+    speak_for(&bench, &mut first, "token-1", 1);
+    // The kernel spreads connections over the shards: keep coming until it chooses the other one.
+    let mut second = bench.device("second");
+    speak_for(&bench, &mut second, "token-1", 1);
+    for tries in 0.. {
+        if endpoints_of("shard=\"0\"") == endpoints_of("shard=\"1\"") {
+            break;
+        }
+        assert!(tries < 100, "a shard gets no connection, or has lost the endpoint");
+        second.disconnect();
+        second = bench.device("second");
+        speak_for(&bench, &mut second, "token-1", 1);
+    }
+    moved(1.0);
+    bench.dcx.push(&config("token-1", "to the second"));
+    assert_eq!(second.receive_publish().text(), "to the second");
+
+    second.disconnect();
+    moved(2.0);
+    bench.dcx.push(&config("token-1", "to the first"));
+    assert_eq!(first.receive_publish().text(), "to the first");
+    first.publish_qos1("kp1/v1/dcx/token-1/json", "[]");
+    first.disconnect();
+    bench.gateway.wait_for_metric("ringgate_directory_endpoints", &[], 0.0);
+}
+
 /// Reads what has come for any of the devices.
 fn drain(devices: &mut [Device]) {
     for device in devices {
