@@ -1,6 +1,6 @@
-//! One regression test per hazard of monoio 0.2.4 that this room keeps from the rest of the program.
-//! Those about reads that must not be dropped are beside [`stream`](super::stream), those about
-//! accepts that must not leak in `tests/descriptors.rs`.
+//! One regression test per hazard of monoio 0.2.4 that this room keeps from the rest of the
+//! program. Those about reads that must not be dropped are beside [`stream`](super::stream), those
+//! about accepts that must not leak in `tests/descriptors.rs`.
 
 use std::cell::Cell;
 use std::io::{Read, Write};

@@ -2,9 +2,9 @@
 //!
 //! What monoio 0.2.4 forbids shapes this: a task that wakes itself starves its shard, and a run
 //! queue that never empties stops its timers, so the only way to give way is to wait for a
-//! descriptor ([`Readiness::ready`](super::ready::Readiness::ready)); a pending I/O future must never be dropped while data is at
-//! stake, so there is no `select`, and the only wait with a deadline, [`Notify::notified_within`],
-//! races a timer against a flag and never against I/O.
+//! descriptor ([`Readiness::ready`](super::ready::Readiness::ready)); a pending I/O future must
+//! never be dropped while data is at stake, so there is no `select`, and the only wait with a
+//! deadline, [`Notify::notified_within`], races a timer against a flag and never against I/O.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
