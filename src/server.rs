@@ -225,6 +225,7 @@ fn shard_settings(
         replica: format!("{}-{number}", settings.service.replica_id.as_str()),
         core,
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
+        endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
         policy: policy(&ringgate.mqtt),
         provider: Provider::Trustful,

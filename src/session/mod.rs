@@ -480,6 +480,7 @@ impl Session {
             subscriptions: self.subscriptions.map(|s| *s).unwrap_or_default(),
             outbound: self.outbound.map(|o| *o).unwrap_or_default(),
             inbound: self.inbound.into_saved(),
+            expiry_s: self.expiry_s,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::codec::kp1::{self, ResponseTopic};
 use crate::codec::mqtt::{QoS, ReasonCode};
-use crate::session::catalogue::Extension;
+use crate::session::catalogue::{Extension, ExtensionId};
 use crate::session::topics::EndpointKey;
 use crate::session::{Delivery, Outgoing};
 use crate::shard::affinity;
@@ -18,7 +18,11 @@ impl Core {
     /// An ExtensionData datum has come, as an answer or a push. `reply_to` is where the extension
     /// wants the endpoint's next messages (4/ESP affinity).
     pub fn extension_data(&mut self, reply_to: Option<&str>, datum: &[u8]) {
-        if let Err(reason) = self.deliver(reply_to, datum) {
+        let delivered = match ExtensionData::decode(datum) {
+            Ok(data) => self.deliver(reply_to, &data),
+            Err(_) => Err(DropReason::BadExtensionData),
+        };
+        if let Err(reason) = delivered {
             self.counters.dropped(reason);
             if let Some(suppressed) = self.log_drop.allow(self.now.ms) {
                 tracing::warn!(shard = self.number, %reason, suppressed, "answer dropped");
@@ -26,8 +30,11 @@ impl Core {
         }
     }
 
-    fn deliver(&mut self, reply_to: Option<&str>, datum: &[u8]) -> Result<(), DropReason> {
-        let data = ExtensionData::decode(datum).map_err(|_| DropReason::BadExtensionData)?;
+    fn deliver(
+        &mut self,
+        reply_to: Option<&str>,
+        data: &ExtensionData<'_>,
+    ) -> Result<(), DropReason> {
         if data.expired(self.now.unix_ms) {
             return Err(DropReason::Expired);
         }
@@ -40,10 +47,24 @@ impl Core {
             // Without its token, or with one too many, it would come on a topic nobody knows.
             return Err(DropReason::BadExtensionData);
         }
-        let asker = self.asker(&data, extension)?;
+        let asker = self.asker(data, extension)?;
+        let mut handed_over = Ok(());
+        self.guard(asker.connection.index, |core| {
+            handed_over = core.hand_over(reply_to, data, extension, asker);
+        });
+        handed_over
+    }
+
+    fn hand_over(
+        &mut self,
+        reply_to: Option<&str>,
+        data: &ExtensionData<'_>,
+        extension: &Extension,
+        asker: Asker,
+    ) -> Result<(), DropReason> {
         let index = asker.connection.index;
         let endpoint = data.endpoint_id.and_then(|id| self.endpoints.find_key(id));
-        self.write_answer(&data, extension, endpoint)?;
+        self.write_answer(data, extension, endpoint)?;
         if let Some(subject) = reply_to {
             self.set_affinity(index, extension, endpoint, subject);
         }
@@ -178,13 +199,18 @@ impl Core {
             let mut messages = 0;
             for outcome in confirmed.outcomes() {
                 messages += 1;
-                self.outcome(&outcome);
+                self.guard(outcome.tag.connection, |core| core.outcome(&outcome));
             }
             self.counters.confirmations.add(messages);
             if let Some(latency_us) = confirmed.latency_us().filter(|_| messages > 0) {
                 self.latency.record_us(latency_us, messages);
             }
             self.ledger.borrow_mut().recycle(confirmed);
+        }
+        while let Some(key) = self.window_waiting.pop() {
+            if self.find(key).is_some_and(|connection| connection.hold == Hold::Window) {
+                self.resume(key.index);
+            }
         }
         self.resume_waiting();
     }
@@ -197,10 +223,7 @@ impl Core {
         }
         match outcome.verdict {
             Verdict::Taken => self.acknowledge(key.index, tag, None),
-            Verdict::NoResponders => {
-                self.no_responders(key.index, tag, outcome);
-                self.acknowledge(key.index, tag, None);
-            }
+            Verdict::NoResponders => self.no_responders(key.index, tag, outcome),
             Verdict::Refused => self.uplink_refused(key.index, tag, DropReason::UplinkUnavailable),
             Verdict::TooLarge => self.uplink_refused(key.index, tag, DropReason::PayloadTooLarge),
         }
@@ -220,9 +243,11 @@ impl Core {
         connection.session.confirmed(id, qos, &mut connection.out);
         let may_go_on = connection.hold == Hold::Window
             && !connection.session.window_is_full(&self.settings.policy);
+        let key = connection.key(index);
         self.touch(index);
         if may_go_on {
-            self.resume(index);
+            // Once all that is confirmed has been acknowledged, not packet by packet.
+            self.window_waiting.push(key);
         }
     }
 
@@ -241,28 +266,52 @@ impl Core {
         }
     }
 
-    /// Nobody listens for the message: says 503 where the client has asked for an answer, and
-    /// forgets the affinity that led there.
+    /// Nobody listens for the message. On a subject of affinity that is no more than a replica that
+    /// has gone: the message goes to the instance instead. Otherwise its client is told 503 where it
+    /// has asked for an answer.
     #[cold]
     fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
-        self.counters.no_responders.add(1);
         let Some(subject) = subject_of(outcome.frame) else { return };
         let connection = &mut self.connections[index as usize];
         let forgotten = match &mut connection.affinities {
             Some(affinities) => affinities.forget(subject, connection.session.topics()),
             None => None,
         };
-        if !tag.has_request_id {
-            return;
+        if let Some(extension) = forgotten {
+            return self.carry_again(index, tag, extension, outcome.payload());
         }
+        self.counters.no_responders.add(1);
+        if tag.has_request_id {
+            self.answer_unheard(index, tag, subject, outcome.payload());
+        }
+        self.acknowledge(index, tag, None);
+    }
+
+    /// Sends a ClientData to its extension instance after the replica it was meant for has gone.
+    fn carry_again(&mut self, index: u32, tag: Tag, extension: ExtensionId, datum: &[u8]) {
+        let address = &self.addresses[usize::from(extension.0)];
+        let mut size = itoa::Buffer::new();
+        let size = size.format(datum.len()).as_bytes();
+        let appended =
+            self.ledger.borrow_mut().append(address.subject, Some(tag), self.now.us, |batch| {
+                for part in [&address.head, size, b"\r\n", datum, b"\r\n"] {
+                    batch.extend_from_slice(part);
+                }
+            });
+        if appended.is_err() {
+            self.counters.dropped(DropReason::UplinkFull);
+            if tag.packet_id.is_some() {
+                // Not acknowledged, so the client sends it again.
+                self.close(index, CloseReason::UplinkRefused);
+            }
+        }
+    }
+
+    /// Answers 503 to a request that nobody heard.
+    fn answer_unheard(&mut self, index: u32, tag: Tag, subject: &str, datum: &[u8]) {
         let catalogue = self.catalogue.clone();
-        let extension = match forgotten {
-            Some(id) => Some(catalogue.extension(id)),
-            None => instance_of(subject).and_then(|name| catalogue.extension_named(name)),
-        };
-        let (Some(extension), Ok(data)) = (extension, ClientData::decode(outcome.payload())) else {
-            return;
-        };
+        let extension = instance_of(subject).and_then(|name| catalogue.extension_named(name));
+        let (Some(extension), Ok(data)) = (extension, ClientData::decode(datum)) else { return };
         let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
         let mut topic = Vec::new();
         ResponseTopic {

@@ -1,13 +1,14 @@
 //! What a shard knows and decides, without its ring and its sockets' readiness: bytes of a
 //! connection in, packets for connections and messages for NATS out.
 //!
-//! The shell ([`super::Shard`]) owns the ring. It gives events to the core and afterwards carries
+//! The shell ([`super`]) owns the ring. It gives events to the core and afterwards carries
 //! out what the core has left behind: `dirty` names the connections that have something to send, or
 //! that are to be read from again, or no more, or to be closed.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ pub struct Core {
     pub(super) dirty: Vec<u32>,
     /// Connections that wait for room in the uplink, first come first served.
     pub(super) waiting: VecDeque<ConnectionKey>,
+    /// Connections whose window has room again, until the end of [`Core::settle`].
+    pub(super) window_waiting: Vec<ConnectionKey>,
     pub(super) drain: Drain,
     pub(super) log_drop: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
@@ -149,6 +152,7 @@ impl Core {
             now: Now::default(),
             dirty: Vec::new(),
             waiting: VecDeque::new(),
+            window_waiting: Vec::new(),
             drain: Drain::No,
             log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
             topic_text: Vec::new(),
@@ -161,8 +165,12 @@ impl Core {
         match mail {
             Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
             Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
-            Mail::Takeover { connection } => self.give_way(connection),
-            Mail::SessionMoved { to, client_id, saved } => self.session_moved(to, client_id, saved),
+            Mail::Takeover { connection } => {
+                self.guard(connection.index, |core| core.give_way(connection));
+            }
+            Mail::SessionMoved { to, client_id, saved } => {
+                self.guard(to.index, |core| core.session_moved(to, client_id, saved));
+            }
             Mail::Drain => self.begin_drain(),
         }
     }
@@ -198,8 +206,19 @@ impl Core {
         }
     }
 
+    /// Does something for one connection: a panic costs that connection and nothing else.
+    pub(super) fn guard(&mut self, index: u32, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.panicked(index);
+        }
+    }
+
     /// Bytes have come from a connection.
     pub fn received(&mut self, index: u32, bytes: &[u8]) {
+        self.guard(index, |core| core.take_bytes(index, bytes));
+    }
+
+    fn take_bytes(&mut self, index: u32, bytes: &[u8]) {
         self.counters.socket_bytes_in.add(bytes.len() as u64);
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         if connection.life != Life::Open {
@@ -373,7 +392,7 @@ impl Core {
         // It was not listened to; it must not be held against it.
         connection.heard_ms = self.now.ms;
         self.touch(index);
-        self.take_pending(index);
+        self.guard(index, |core| core.take_pending(index));
         let connection = &mut self.connections[index as usize];
         if self.drain != Drain::No && connection.hold == Hold::None {
             // It had its turn; nothing more is read.

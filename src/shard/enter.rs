@@ -108,8 +108,8 @@ impl Core {
     ) {
         let place = Place { shard: self.number, connection: to };
         if self.find(to).is_none_or(|connection| connection.entering.is_none()) {
-            // It has ended meanwhile. What is left of the session's time is not known here.
-            let expiry_s = self.settings.policy.session_expiry_s_max;
+            // It has ended meanwhile.
+            let expiry_s = saved.as_ref().map_or(0, |saved| saved.expiry_s);
             return self.release(place, client_id, saved, expiry_s);
         }
         self.registry.arrived(&client_id, place);

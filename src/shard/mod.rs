@@ -28,7 +28,6 @@ mod wheel;
 use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -115,10 +114,7 @@ impl Handler for Shell {
     fn on_message(&self, _subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
         let state = &mut *self.state.borrow_mut();
         let reply = reply.and_then(|reply| std::str::from_utf8(reply).ok());
-        let core = &mut state.core;
-        if catch_unwind(AssertUnwindSafe(|| core.extension_data(reply, payload))).is_err() {
-            core.counters.panics.add(1);
-        }
+        state.core.extension_data(reply, payload);
     }
 
     fn on_confirmed(&self) {
@@ -179,11 +175,7 @@ impl State {
                 self.arrive(completion);
             }
             Completion::Sent { key, bytes, result } => {
-                let core = &mut self.core;
-                let is_ok = result.is_ok();
-                if catch_unwind(AssertUnwindSafe(|| core.sent(key, bytes, is_ok))).is_err() {
-                    core.panicked(key);
-                }
+                self.core.sent(key, bytes, result.is_ok());
             }
         }
     }
@@ -196,10 +188,7 @@ impl State {
                     self.core.receive_stopped(key);
                 }
                 let bytes = self.ring.buffers().bytes(&buffer, len);
-                let core = &mut self.core;
-                if catch_unwind(AssertUnwindSafe(|| core.received(key, bytes))).is_err() {
-                    core.panicked(key);
-                }
+                self.core.received(key, bytes);
                 self.ring.recycle(buffer);
             }
             Completion::ReceiveStopped { key, why } => {

@@ -21,7 +21,7 @@ impl Core {
         let mut due = Vec::new();
         self.wheel.sweep(self.now.ms, &mut due);
         for key in due {
-            self.look_at(key);
+            self.guard(key.index, |core| core.look_at(key));
         }
         let shards = self.peers.len().max(1);
         let turn = (self.now.ms / super::wheel::TICK_MS) as usize;
@@ -72,10 +72,11 @@ impl Core {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
         let silence_ms = connection.session.silence_ms_max()?;
-        // Whoever is not read from cannot be heard.
+        // Whoever is not read from cannot be heard; who is not read from because it does not read
+        // itself has only itself to blame.
         let heard_ms = match connection.hold {
-            Hold::None => connection.heard_ms,
-            _ => self.now.ms,
+            Hold::None | Hold::Output => connection.heard_ms,
+            Hold::Entering | Hold::Uplink | Hold::Window | Hold::Draining => self.now.ms,
         };
         Some(heard_ms + silence_ms)
     }

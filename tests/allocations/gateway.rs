@@ -90,6 +90,7 @@ fn shard_settings() -> ShardSettings {
         replica: "test-0".to_owned(),
         core: None,
         connections_max: 100_000,
+        endpoints_max: 1_000,
         connect_timeout_ms: 60_000,
         policy: Policy { outbound_messages_max: 4096, ..Policy::default() },
         provider: Provider::Trustful,

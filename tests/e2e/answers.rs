@@ -327,17 +327,22 @@ fn affinity_is_honoured_per_endpoint_and_forgotten_on_disconnect() {
 }
 
 #[test]
-fn affinity_to_a_replica_that_is_gone_is_forgotten() {
+fn what_was_meant_for_a_replica_that_is_gone_reaches_the_instance() {
     let bench = Bench::start();
     // Nobody listens on the affinity subject.
     let cex = bench.extension("cex", with_affinity);
     let mut device = bench.device("device-1");
-    ask(&mut device, "token-1");
-    cex.take();
-    let answer = device.request("kp1/v1/cex/token-1/x/2", "", 0);
-    assert_eq!(answer.topic, "kp1/v1/cex/token-1/x/2/error");
-    let error: Value = serde_json::from_slice(&answer.payload).expect("JSON");
-    assert_eq!(error["statusCode"], 503);
-    ask(&mut device, "token-1");
-    assert_eq!(cex.take().subject, "kaa.v1.service.cex.esp.ClientData");
+    for qos in [0, 1, 2] {
+        ask(&mut device, "token-1");
+        cex.take();
+        let answer = device.request("kp1/v1/cex/token-1/x/2", "", qos);
+        assert_eq!(answer.topic, "kp1/v1/cex/token-1/x/2/status");
+        let carried = cex.take();
+        assert_eq!(carried.subject, "kaa.v1.service.cex.esp.ClientData");
+        assert_eq!(carried.request_id, Some(2));
+        // Its answer has set the affinity anew; an acknowledged message is not lost to it either.
+        device.publish_qos1("kp1/v1/cex/token-1/x", "kept");
+        assert_eq!(cex.take().text(), "kept");
+        assert_eq!(device.receive_publish().topic, "kp1/v1/cex/token-1/x/status");
+    }
 }

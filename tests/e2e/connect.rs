@@ -205,6 +205,18 @@ fn silence_beyond_one_and_a_half_keep_alives_ends_the_connection() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_does_not_escape_its_keep_alive() {
+    let bench = Bench::start();
+    let connect = Connect::new(V311, "device-1").keep_alive(2);
+    let mut device = Device::connected(bench.gateway.mqtt, connect).0;
+    let pings = PINGREQ_BYTES.repeat(16 * 1024 * 1024);
+    let left = device.send_within(&pings, Duration::from_millis(500));
+    assert!(!left.is_empty(), "the gateway stops reading a client that does not read");
+    bench.gateway.wait_until_closed("keep_alive_timeout", 1.0);
+    bench.gateway.wait_for_metric("ringgate_connections_open", &[], 0.0);
+}
+
+#[test]
 fn any_packet_keeps_a_connection_alive() {
     let bench = Bench::start();
     let connect = || Connect::new(V311, "").keep_alive(1);

@@ -170,3 +170,31 @@ fn error_payloads_are_plain_json() {
     let phrase = error["reasonPhrase"].as_str().expect("text");
     assert_error(&answer.payload, 404, phrase);
 }
+
+#[test]
+fn a_connection_speaks_for_as_many_endpoints_as_configured() {
+    let bench = Bench::start_with(|settings| settings.set("ringgate.mqtt.endpoints-max", 2));
+    let mut device = bench.device_of(V5, "device-1");
+    for token in ["one", "two", "one"] {
+        let answer = device.request(&format!("kp1/v1/dcx/{token}/json/1"), "[]", 0);
+        assert_eq!(answer.topic, format!("kp1/v1/dcx/{token}/json/1/status"));
+    }
+    let answer = device.request("kp1/v1/dcx/three/json/1", "[]", 0);
+    assert_eq!(answer.topic, "kp1/v1/dcx/three/json/1/error");
+    assert_error(&answer.payload, 429, "Too Many Requests");
+    device.send_publish(&Publish::new("kp1/v1/dcx/three/json", "[]").qos(1, 7));
+    assert_eq!(device.receive_ack(PUBACK).reason, 0x97);
+    bench.gateway.wait_until_dropped("too_many_endpoints", 2.0);
+}
+
+#[test]
+fn a_token_is_not_logged_with_a_message_that_is_dropped() {
+    let bench = Bench::start();
+    let mut device = bench.device("device-1");
+    device.publish_qos1("kp1/unknown/dcx/very-secret-token/json", "[]");
+    device.publish_qos1("kp1/v1/never/very-secret-token/json", "[]");
+    bench.gateway.wait_until_dropped("unknown_extension", 1.0);
+    let output = bench.gateway.output();
+    assert!(output.contains("kp1/unknown/dcx/***/json"), "{output}");
+    assert!(!output.contains("very-secret-token"), "{output}");
+}

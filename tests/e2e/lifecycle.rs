@@ -227,6 +227,29 @@ fn a_panic_closes_its_connection_only_and_is_counted() {
 }
 
 #[test]
+fn a_panic_behind_a_full_window_closes_its_connection_only() {
+    let poison = "kp1/v1/dcx/poison/json";
+    let bench = Bench::start_with(|settings| {
+        settings.environment(PANIC_VARIABLE, poison);
+        settings.set("ringgate.shards", 1);
+        settings.set("ringgate.mqtt.receive-maximum", 8);
+    });
+    let mut companion = bench.device("companion");
+    let mut victim = bench.device_of(V311, "victim");
+    // All at once, so that the poisonous one waits until NATS has confirmed some before it.
+    let mut bytes = Vec::new();
+    for id in 1..=100 {
+        bytes.extend(Publish::new(TOPIC, "fine").qos(1, id).bytes(V311));
+    }
+    bytes.extend(Publish::new(poison, "x").qos(1, 101).bytes(V311));
+    victim.send(&bytes);
+    bench.gateway.wait_until_closed("panic", 1.0);
+    let answer = companion.request("kp1/v1/dcx/companion/json/1", "[]", 1);
+    assert_eq!(answer.topic, "kp1/v1/dcx/companion/json/1/status");
+    bench.gateway.wait_until_healthy();
+}
+
+#[test]
 fn the_start_is_logged_and_the_ports_answer() {
     let bench = Bench::start();
     assert!(!bench.gateway.output().is_empty(), "a start says something");
