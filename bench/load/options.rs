@@ -42,7 +42,8 @@ pub struct Common {
     #[arg(short, long, default_value_t = 1883)]
     pub port: u16,
     /// Clients to play.
-    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
+    #[arg(short, long, default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
     pub clients: u64,
     /// Index of the first client, for several generators at once.
     #[arg(long, default_value_t = 0)]
@@ -96,7 +97,8 @@ pub struct Publish {
     #[arg(short, long, default_value = "kp1/bench/dcx/%c/json")]
     pub topic: String,
     /// Bytes of payload.
-    #[arg(short = 's', long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=PAYLOAD_BYTES_MAX), conflicts_with = "payload_file")]
+    #[arg(short = 's', long, default_value_t = 256, conflicts_with = "payload_file")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=PAYLOAD_BYTES_MAX))]
     pub payload_bytes: u64,
     /// File with the payload.
     #[arg(long)]
@@ -108,10 +110,12 @@ pub struct Publish {
     #[arg(short, long, default_value_t = 0)]
     pub rate: u64,
     /// Messages in flight per client: unacknowledged, or unanswered with --request-id.
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=WINDOW_MAX))]
+    #[arg(short, long, default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=WINDOW_MAX))]
     pub window: u64,
     /// Packets in one write.
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=BURST_MAX))]
+    #[arg(short, long, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=BURST_MAX))]
     pub burst: u64,
     /// Messages to send over all clients (0: until --duration).
     #[arg(short = 'n', long, default_value_t = 0)]
@@ -162,7 +166,8 @@ pub struct Connect {
     #[command(flatten)]
     pub common: Common,
     /// Connections to make in all.
-    #[arg(short = 'n', long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
 }
 

@@ -118,8 +118,8 @@ impl Drop for ReadBuffers {
         if self.is_kept {
             return;
         }
-        // SAFETY: allocated in `register` with this layout. No operation of the ring can write to it
-        // any more, and the ring is closed (see `register`).
+        // SAFETY: allocated in `register` with this layout. No operation of the ring can write to
+        // it any more, and the ring is closed (see `register`).
         unsafe { dealloc(self.entries.cast(), self.layout) }
     }
 }

@@ -14,7 +14,8 @@ use slab::Slab;
 
 use super::buffers::{BufferId, GROUP, ReadBuffers};
 
-/// Operations that may be queued between two submissions; when it is full the ring submits by itself.
+/// Operations that may be queued between two submissions; when it is full the ring submits by
+/// itself.
 pub const SUBMISSIONS_MAX: u32 = 4096;
 /// Completions that may wait to be reaped; beyond it the kernel keeps them on an overflow list.
 pub const COMPLETIONS_MAX: u32 = 32_768;
@@ -154,8 +155,8 @@ impl DeviceRing {
         self.push(entry);
     }
 
-    /// Stops receiving from connection `key`; [`Stopped::Cancelled`] follows, after what had already
-    /// arrived.
+    /// Stops receiving from connection `key`; [`Stopped::Cancelled`] follows, after what had
+    /// already arrived.
     pub fn cancel_receive(&mut self, key: u32) {
         self.cancel(tag(OP_RECEIVE, 0, key));
     }
@@ -238,7 +239,7 @@ impl DeviceRing {
     }
 
     /// The next completion that concerns the caller, if one is there.
-    pub fn next(&mut self) -> Option<Completion> {
+    pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
             if let Some(completion) = self.interpret(&entry) {
@@ -318,7 +319,8 @@ impl AsRawFd for DeviceRing {
 
 impl DeviceRing {
     /// Ends every operation and reaps what they leave: afterwards the kernel neither reads from a
-    /// send nor writes to a read buffer, and no accepted socket is left behind. Whether that worked.
+    /// send nor writes to a read buffer, and no accepted socket is left behind. Whether that
+    /// worked.
     ///
     /// Closing the ring alone would not do: the kernel ends its operations some time after that.
     fn quiesce(&mut self) -> bool {
@@ -361,8 +363,9 @@ impl Drop for DeviceRing {
     }
 }
 
-/// One bad operation does not hold up those behind it; one thread submits; completions are posted when that thread enters the kernel anyway. Not
-/// DEFER_TASKRUN: monoio, waiting for this ring as for a descriptor, is not woken by deferred work.
+/// One bad operation does not hold up those behind it; one thread submits; completions are posted
+/// when that thread enters the kernel anyway. Not DEFER_TASKRUN: monoio, waiting for this ring as
+/// for a descriptor, is not woken by deferred work.
 pub(super) fn builder() -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder

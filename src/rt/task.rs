@@ -1,9 +1,10 @@
 //! Tasks of a shard, their timers and their wake-ups. All of it is local to one thread.
 //!
-//! What monoio 0.2.4 forbids shapes this: a task that wakes itself starves its shard, so the only
-//! way to give way is [`yield_fairly`]; a pending I/O future must never be dropped while data is at
-//! stake, so there is no `select`, and the only wait with a deadline, [`Notify::notified_within`],
-//! races a timer against a flag and never against I/O.
+//! What monoio 0.2.4 forbids shapes this: a task that wakes itself starves its shard, and a run
+//! queue that never empties stops its timers, so the only way to give way is to wait for a
+//! descriptor ([`Readiness::ready`](super::ready::Readiness::ready)); a pending I/O future must
+//! never be dropped while data is at stake, so there is no `select`, and the only wait with a
+//! deadline, [`Notify::notified_within`], races a timer against a flag and never against I/O.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -44,15 +45,6 @@ pub async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
 
-/// Lets every other task that is ready, and completed I/O, have its turn. A task that woke itself
-/// instead would never let the runtime look at its ring (monoio 0.2.4).
-///
-/// # Panics
-/// Outside a runtime.
-pub async fn yield_fairly() {
-    spawn(async {}).await;
-}
-
 /// A flag one task waits for and others on the same thread raise. A raised flag is kept until it is
 /// taken; raising it twice is the same as once.
 #[derive(Debug, Default)]
@@ -76,8 +68,8 @@ impl Notify {
         }
     }
 
-    /// Waits until the flag is raised, and takes it down. Only one task may wait at a time: a second
-    /// one takes the first one's place.
+    /// Waits until the flag is raised, and takes it down. Only one task may wait at a time: a
+    /// second one takes the first one's place.
     pub fn notified(&self) -> Notified<'_> {
         Notified(self)
     }
@@ -158,37 +150,6 @@ mod tests {
             assert!(!flag.notified_within(Duration::from_millis(1)).await);
             flag.notify();
             assert!(flag.notified_within(LONG).await);
-        });
-    }
-
-    #[test]
-    fn a_task_that_yields_fairly_leaves_io_its_turn() {
-        // A task that wakes itself lets no I/O through on monoio 0.2.4.
-        run(async || {
-            let (mut ours, theirs) = crate::rt::stream::tests::connected().await;
-            let is_done = Rc::new(Cell::new(false));
-            let seen = is_done.clone();
-            let busy = spawn(async move {
-                let mut turns = 0_u64;
-                while !seen.get() {
-                    yield_fairly().await;
-                    turns += 1;
-                }
-                turns
-            });
-            let echo = std::thread::spawn(move || {
-                let mut byte = [0];
-                let mut theirs = &theirs;
-                std::io::Read::read_exact(&mut theirs, &mut byte).expect("a byte comes");
-                std::io::Write::write_all(&mut theirs, &byte).expect("it goes back");
-            });
-            let (written, _) = ours.1.write_all(vec![7]).await;
-            written.expect("a write");
-            let (read, bytes) = ours.0.read(Vec::with_capacity(8)).await;
-            assert_eq!((read.expect("a read"), bytes), (1, vec![7]));
-            is_done.set(true);
-            assert!(busy.await > 0);
-            echo.join().expect("the peer ends well");
         });
     }
 }

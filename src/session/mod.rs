@@ -1,8 +1,8 @@
 //! The brain of one client: an MQTT session as a state machine.
 //!
-//! Pure: packets and events in; replies appended to a buffer, and at most one [`Step`] for the shell
-//! to take, out. No socket, no clock, no runtime, which is what lets tests drive it through thousands
-//! of orders of events a second.
+//! Pure: packets and events in; replies appended to a buffer, and at most one [`Step`] for the
+//! shell to take, out. No socket, no clock, no runtime, which is what lets tests drive it through
+//! thousands of orders of events a second.
 
 pub mod catalogue;
 mod connect;
@@ -191,7 +191,8 @@ impl Session {
         })
     }
 
-    /// Tells a v5 client why it is disconnected; earlier versions have no such packet from a server.
+    /// Tells a v5 client why it is disconnected; earlier versions have no such packet from a
+    /// server.
     pub fn say_goodbye(&mut self, reason: ReasonCode, out: &mut Vec<u8>) {
         if self.state == State::Live && self.version.is_v5() {
             // Without properties a DISCONNECT always fits.

@@ -87,8 +87,8 @@ impl Core {
     }
 
     /// Whose message this is: the connection the correlationId names; else the one that speaks for
-    /// the endpoint, which may be the same client come again; else the one that asked the same of an
-    /// endpoint-unaware instance, unless the correlationId names another.
+    /// the endpoint, which may be the same client come again; else the one that asked the same of
+    /// an endpoint-unaware instance, unless the correlationId names another.
     fn asker(&self, data: &ExtensionData<'_>, extension: &Extension) -> Result<Asker, DropReason> {
         let correlation = self.correlations.decode(data.correlation_id);
         if let Some(correlation) = correlation

@@ -1,8 +1,9 @@
 //! The gate between the device ring and the core. While the uplink is briefly full (NATS takes
 //! what it is given, only not as fast as devices send) arrivals stay in the ring's own buffers, in
-//! order: nothing is copied, and once those buffers are all in use the kernel takes no more from the
-//! sockets, so TCP pushes back on the devices. When NATS is away or has stalled the gate stands open,
-//! and only the connections that publish are put on hold (`Hold::Uplink`): the others must be served.
+//! order: nothing is copied, and once those buffers are all in use the kernel takes no more from
+//! the sockets, so TCP pushes back on the devices. When NATS is away or has stalled the gate stands
+//! open, and only the connections that publish are put on hold (`Hold::Uplink`): the others must be
+//! served.
 
 use std::collections::VecDeque;
 

@@ -52,8 +52,8 @@ pub enum Mail {
         /// The connection that has owned the client id until now.
         connection: ConnectionKey,
     },
-    /// A session for a connection of this shard that waits for it: that of the owner before, who has
-    /// ended.
+    /// A session for a connection of this shard that waits for it: that of the owner before, who
+    /// has ended.
     SessionMoved {
         /// The connection that waits for it.
         to: ConnectionKey,
@@ -293,6 +293,8 @@ impl Reporter {
 mod tests {
     use super::*;
     use crate::rt::eventfd::testing::wait_readable;
+    use crate::rt::ready::Readiness;
+    use crate::rt::runtime;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -348,8 +350,8 @@ mod tests {
                             thread::yield_now();
                         }
                         // Gaps let the reader fall asleep in between, which is what is tested.
-                        if number % 64 == 0 {
-                            thread::sleep(Duration::from_micros(50));
+                        while number % 64 == 0 && !sender.0.mails.is_empty() {
+                            thread::yield_now();
                         }
                     }
                 })
@@ -365,6 +367,33 @@ mod tests {
             sender.join().expect("sender ends");
         }
         assert_eq!(taken, SENDERS * MAILS_EACH);
+    }
+
+    #[test]
+    fn a_shard_asleep_in_its_runtime_wakes_for_every_mail() {
+        const MAILS: usize = 5_000;
+        let (sender, mut mailbox) = mailbox().expect("a descriptor is left");
+        let (taken, is_taken) = mpsc::channel(1);
+        let mut is_taken = is_taken;
+        let other = thread::spawn(move || {
+            for _ in 0..MAILS {
+                sender.post(Mail::Drain).expect("room");
+                is_taken.blocking_recv().expect("the shard lives");
+            }
+        });
+        let shard = async || {
+            let readiness = Readiness::new(&mailbox).expect("a descriptor is left");
+            let mut count = 0;
+            while count < MAILS {
+                readiness.ready().await.expect("waits");
+                for _ in 0..mailbox.drain(|_| {}) {
+                    taken.try_send(()).expect("one mail at a time");
+                    count += 1;
+                }
+            }
+        };
+        runtime::run(None, shard).expect("a runtime");
+        other.join().expect("the other thread ends well");
     }
 
     fn reporter(room: usize) -> (Reporter, mpsc::Receiver<Report>, Arc<ShardCounters>) {

@@ -155,7 +155,7 @@ impl State {
             tracing::error!(shard = self.core.number, %error, "the device ring refuses work");
         }
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
-            match self.ring.next() {
+            match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
                 None => return false,
             }
@@ -216,6 +216,9 @@ impl State {
     fn accept_stopped(&mut self, listener: u32, error: &std::io::Error) {
         if self.core.is_draining() {
             return;
+        }
+        if socket::is_of_one_connection(error) {
+            return self.accept(listener);
         }
         tracing::error!(
             shard = self.core.number,

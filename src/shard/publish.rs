@@ -96,8 +96,9 @@ impl Core {
         self.give_up(index, &incoming, dropped);
     }
 
-    /// Debug builds panic on a PUBLISH to the topic in [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic
-    /// in one connection costs only that connection.
+    /// Debug builds panic on a PUBLISH to the topic in
+    /// [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic in one
+    /// connection costs only that connection.
     #[cfg(debug_assertions)]
     fn panic_on_fault_topic(&self, topic: &str) {
         let is_fault = self.settings.fault_topic.as_deref() == Some(topic);
@@ -342,7 +343,8 @@ impl Core {
         self.touch(index);
     }
 
-    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a topic.
+    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a
+    /// topic.
     pub(super) fn answer_error(
         &mut self,
         index: u32,

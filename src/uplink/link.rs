@@ -66,8 +66,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that is not started. `client_name` is shown by the server's monitoring; `subjects` are
-    /// subscribed to on every connection, before the link is reported up.
+    /// A link that is not started. `client_name` is shown by the server's monitoring; `subjects`
+    /// are subscribed to on every connection, before the link is reported up.
     pub fn new(
         dialer: Arc<Dialer>,
         client_name: impl Into<String>,
@@ -88,8 +88,8 @@ impl Link {
         })
     }
 
-    /// Starts to connect, and keeps the link up until [`close`](Self::close); the task ends then. To
-    /// be called once.
+    /// Starts to connect, and keeps the link up until [`close`](Self::close); the task ends then.
+    /// To be called once.
     ///
     /// # Panics
     /// Outside a runtime.

@@ -1,9 +1,10 @@
 //! One connection while it lasts.
 //!
-//! Three tasks on the shard's runtime: the link's own reads, the *writer* writes (and is the only one
-//! that does), the *watch* asks for PONGs. To give the connection up, anybody shuts its socket down:
-//! the pending read and write then end by themselves, so that no I/O is ever dropped halfway. The
-//! ledger and the cells here are borrowed between awaits only, and never while the handler runs.
+//! Three tasks on the shard's runtime: the link's own reads, the *writer* writes (and is the only
+//! one that does), the *watch* asks for PONGs. To give the connection up, anybody shuts its socket
+//! down: the pending read and write then end by themselves, so that no I/O is ever dropped halfway.
+//! The ledger and the cells here are borrowed between awaits only, and never while the handler
+//! runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

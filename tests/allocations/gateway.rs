@@ -1,4 +1,5 @@
-//! One shard in this process, built as the gateway builds its shards, and clients of hand-made bytes.
+//! One shard in this process, built as the gateway builds its shards, and clients of hand-made
+//! bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -6,7 +6,7 @@ use crate::harness::device::{Device, Next};
 use crate::harness::packet::{
     Connect, PINGREQ_BYTES, PINGRESP, Publish, V5, V31, V311, Value, framed, property,
 };
-use crate::harness::{Bench, PATIENCE};
+use crate::harness::{Bench, PATIENCE, let_time_pass};
 
 const TOPIC: &str = "kp1/v1/dcx/token-1/json";
 
@@ -231,7 +231,7 @@ fn any_packet_keeps_a_connection_alive() {
             Next::Packet(packet) => assert_eq!(packet.kind(), PINGRESP),
             other => panic!("{other:?}"),
         }
-        std::thread::sleep(Duration::from_millis(300));
+        let_time_pass(Duration::from_millis(300));
     }
     publishing.ping();
     without.ping();

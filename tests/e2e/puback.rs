@@ -2,7 +2,7 @@
 //! holds the message, so what is acknowledged is never lost between device and NATS.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::device::{Device, Next};
 use crate::harness::extension::{self, Extension};
@@ -10,7 +10,7 @@ use crate::harness::gateway::Gateway;
 use crate::harness::nats::Nats;
 use crate::harness::packet::{Connect, PUBACK, PUBREC, Publish, V5, V311};
 use crate::harness::proxy::Proxy;
-use crate::harness::{Bench, PATIENCE, eventually};
+use crate::harness::{Bench, eventually};
 
 const TOPIC: &str = "kp1/v1/dcx/token-1/json";
 
@@ -94,18 +94,12 @@ impl Proxied {
     /// Waits until each of these texts has come at least once.
     fn expect(&self, texts: impl IntoIterator<Item = String>) {
         let mut missing: Vec<String> = texts.into_iter().collect();
-        let started = Instant::now();
-        loop {
+        eventually("every message that was acknowledged", || {
             let received = self.dcx.received();
             let received: HashSet<_> = received.iter().map(|data| data.text()).collect();
             missing.retain(|text| !received.contains(text.as_str()));
-            if missing.is_empty() {
-                return;
-            }
-            let count = missing.len();
-            assert!(started.elapsed() < PATIENCE, "{count} are lost: {missing:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            missing.is_empty().then_some(())
+        });
     }
 }
 

@@ -234,11 +234,10 @@ mod tests {
             ServerOp::Msg { subject, sid, reply, payload }
         );
         let message = b"HMSG a.b 12 r 18 20\r\nNATS/1.0\r\nA: 1\r\n\r\nhi\r\n";
-        let ServerOp::HMsg { subject: b"a.b", sid: 12, reply: Some(b"r"), headers, payload: b"hi" } =
-            op(message)
-        else {
+        let ServerOp::HMsg { subject, sid, reply, headers, payload } = op(message) else {
             panic!("{:?}", op(message));
         };
+        assert_eq!((subject, sid, reply, payload), (&b"a.b"[..], 12, Some(&b"r"[..]), &b"hi"[..]));
         assert_eq!((headers.status(), headers.get("A")), (None, Some(&b"1"[..])));
     }
 

@@ -29,7 +29,7 @@ impl DeviceRing {
         let started = Instant::now();
         loop {
             self.submit().expect("submits");
-            if let Some(completion) = self.next() {
+            if let Some(completion) = self.next_completion() {
                 return Some(completion);
             }
             let left = patience.checked_sub(started.elapsed())?;
@@ -207,7 +207,7 @@ fn cancelling_and_rearming_a_receive_loses_and_reorders_nothing() {
         if is_over {
             is_cancelling = false;
             ring.receive(3, socket.as_raw_fd());
-        } else if !is_cancelling && received.len() % 3 == 0 {
+        } else if !is_cancelling && received.len().is_multiple_of(3) {
             is_cancelling = true;
             ring.cancel_receive(3);
         }
@@ -256,7 +256,7 @@ fn a_large_send_to_a_slow_reader_arrives_whole_and_is_reported_once() {
     assert!(bytes.as_ptr() == at && bytes.len() == BYTES, "the same buffer comes back");
     let (received, _peer) = reader.join().expect("the reader ends");
     assert!(received == bytes);
-    assert!(ring.next().is_none());
+    assert!(ring.next_completion().is_none());
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn more_operations_than_the_submission_queue_holds_are_all_done() {
         panic!("not cancelled")
     };
     ring.submit().expect("submits");
-    assert!(ring.next().is_none());
+    assert!(ring.next_completion().is_none());
     assert_eq!((ring.in_flight, ring.queued), (0, 0));
 }
 

@@ -18,11 +18,11 @@
 //!   are a *group*.
 //! - After a reconnect every written but unconfirmed batch is stripped down to its messages of
 //!   QoS 1 and 2 and goes out again, oldest first, before anything newer: at least once. Messages
-//!   of QoS 0 that were handed to a write are not sent again (at most once) but counted; those never
-//!   handed to a write go out as usual.
-//! - `no responders` notices come between the bytes they answer and the PONG of their group, so they
-//!   are counted against the oldest group without a PONG (see [`batch`] on which messages of the
-//!   group they hit).
+//!   of QoS 0 that were handed to a write are not sent again (at most once) but counted; those
+//!   never handed to a write go out as usual.
+//! - `no responders` notices come between the bytes they answer and the PONG of their group, so
+//!   they are counted against the oldest group without a PONG (see [`batch`] on which messages of
+//!   the group they hit).
 
 pub mod batch;
 
@@ -50,8 +50,8 @@ pub struct Limits {
     /// the last message appended.
     pub batch_bytes_max: usize,
     /// Wire bytes and records of everything appended and not yet confirmed (or, without a record,
-    /// not yet written). Reaching it makes [`Ledger::append`] refuse; it may be exceeded by the last
-    /// message appended.
+    /// not yet written). Reaching it makes [`Ledger::append`] refuse; it may be exceeded by the
+    /// last message appended.
     pub unconfirmed_bytes_max: usize,
 }
 
@@ -190,8 +190,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records an acknowledgement that is owed without any bytes for NATS (a QoS 1 or 2 message that
-    /// was dropped by policy), so that it is given in order with the others.
+    /// Records an acknowledgement that is owed without any bytes for NATS (a QoS 1 or 2 message
+    /// that was dropped by policy), so that it is given in order with the others.
     ///
     /// # Errors
     /// [`Full`]: notes take memory too.
@@ -219,8 +219,8 @@ impl Ledger {
         self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max / 8 * 7
     }
 
-    /// Whether there is room worth waking those who wait for it: a quarter of the bound, so that they
-    /// are not stopped and woken again for every batch.
+    /// Whether there is room worth waking those who wait for it: a quarter of the bound, so that
+    /// they are not stopped and woken again for every batch.
     pub fn has_room_again(&self) -> bool {
         self.unconfirmed_bytes <= self.limits.unconfirmed_bytes_max / 4 * 3
     }
@@ -270,8 +270,8 @@ impl Ledger {
         &self.stats
     }
 
-    /// The bytes of the next batch to write, oldest first, or `None` where there is nothing to write
-    /// or a write is in flight. The buffer must come back by [`write_done`](Self::write_done)
+    /// The bytes of the next batch to write, oldest first, or `None` where there is nothing to
+    /// write or a write is in flight. The buffer must come back by [`write_done`](Self::write_done)
     /// whatever becomes of the write.
     pub fn take_for_write(&mut self) -> Option<Vec<u8>> {
         if !self.has_bytes_to_write() {
@@ -362,8 +362,8 @@ impl Ledger {
         }
     }
 
-    /// The oldest confirmed group, if there is one. Give it back by [`recycle`](Self::recycle) after
-    /// its outcomes have been dealt with. To be called until it gives `None`.
+    /// The oldest confirmed group, if there is one. Give it back by [`recycle`](Self::recycle)
+    /// after its outcomes have been dealt with. To be called until it gives `None`.
     pub fn confirmed(&mut self, now_us: u64) -> Option<Confirmed> {
         if !self.has_confirmed() {
             return None;

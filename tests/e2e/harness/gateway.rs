@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::http::{self, Metrics, Response};
 use super::ports::Port;
 use super::process::Process;
-use super::{PATIENCE, TempDir, eventually};
+use super::{TempDir, eventually};
 
 /// `service.graceful-shutdown` of the tests, in seconds.
 pub const GRACEFUL_SHUTDOWN_S: u64 = 5;
@@ -191,16 +191,9 @@ impl Gateway {
 
     /// Waits until a metric is `value`.
     pub fn wait_for_metric(&self, name: &str, labels: &[&str], value: f64) {
-        let mut last = f64::NAN;
-        let started = std::time::Instant::now();
-        while started.elapsed() < PATIENCE {
-            last = self.metric(name, labels);
-            if last == value {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("{name} {labels:?} is {last}, expected {value}");
+        eventually(&format!("{name} {labels:?} to be {value}"), || {
+            (self.metric(name, labels) == value).then_some(())
+        });
     }
 
     /// Messages dropped for `reason` so far.

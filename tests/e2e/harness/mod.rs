@@ -49,6 +49,11 @@ pub fn eventually_within<T>(
     }
 }
 
+/// Waits for nothing but time, where time alone ends something.
+pub fn let_time_pass(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// A directory of the test's own, removed on drop.
 pub struct TempDir(PathBuf);
 
