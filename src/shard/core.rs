@@ -417,8 +417,8 @@ impl Core {
     pub fn peer_ended(&mut self, index: u32, failed: bool) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.peer_closed = true;
-        // A device that published and left while it was not its turn is still owed that its messages
-        // are carried.
+        // A device that published and left while it was not its turn is still owed that its
+        // messages are carried.
         let must_carry =
             !failed && matches!(connection.hold, Hold::Uplink | Hold::Window | Hold::Entering);
         let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };

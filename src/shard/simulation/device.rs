@@ -117,7 +117,8 @@ impl Device {
         }
     }
 
-    /// What its session is known by: its client id, or one of its own for a client that is given one.
+    /// What its session is known by: its client id, or one of its own for a client that is given
+    /// one.
     pub fn session(&self) -> String {
         match &*self.asked.client_id {
             "" => format!("#{}", self.number),

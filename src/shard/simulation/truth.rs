@@ -101,7 +101,8 @@ impl Truth {
         let allowed = answer.allowed.as_ref().expect("the gateway has it");
         assert!(
             allowed.contains(&device) || before.iter().any(|before| allowed.contains(before)),
-            "answer {number} on {topic} reached device {device}; it was for {allowed:?}, before it {before:?}"
+            "answer {number} on {topic} reached device {device}, before it {before:?}; it was for \
+             {allowed:?}"
         );
     }
 }
