@@ -112,7 +112,6 @@ impl Core {
             let expiry_s = self.settings.policy.session_expiry_s_max;
             return self.release(place, client_id, saved, expiry_s);
         }
-        self.registry.arrived(&client_id, place);
         self.connections[to.index as usize].entering = None;
         self.accept(to.index, Some(client_id), false, saved);
         self.resume(to.index);
