@@ -9,6 +9,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use ringgate::config::{self, Settings};
 
+/// Measured: less CPU than the system's allocator on the control thread and at CONNECT; the message
+/// path does not allocate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where KPC keeps its configuration, and so ringgate too.
 const DEFAULT_CONFIG: &str = "/srv/kpc/service-config.yml";
 

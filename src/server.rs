@@ -225,6 +225,7 @@ fn shard_settings(
         replica: format!("{}-{number}", settings.service.replica_id.as_str()),
         core,
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
+        endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
         policy: policy(&ringgate.mqtt),
         provider: Provider::Trustful,
@@ -238,7 +239,8 @@ fn shard_settings(
         qos0_when_full: ringgate.nats.qos0_when_full,
         read_buffer_count: ringgate.read_buffers.count,
         read_buffer_bytes: u32::try_from(ringgate.read_buffers.bytes).unwrap_or(u32::MAX),
-        // The control thread's own deadline is the whole time: a shard must be a little ahead of it.
+        // The control thread's own deadline is the whole time: a shard must be a little ahead of
+        // it.
         drain_ms_max: grace_ms - grace_ms / 10,
         #[cfg(debug_assertions)]
         fault_topic: std::env::var(shard::settings::FAULT_VARIABLE).ok(),

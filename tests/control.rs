@@ -296,7 +296,6 @@ fn a_push_on_the_instance_subject_lands_in_the_mailbox_of_the_endpoints_shard() 
     let mail = until("the push arrives", || {
         // Until the subscription stands, nobody hears a push.
         publisher.publish(subject, "kaa.v1.replica.x.esp.ClientData", &push_datum(Some("e2")));
-        thread::sleep(Duration::from_millis(20));
         shards[1].mails().into_iter().next()
     });
     let Mail::Push { reply_to, datum } = mail else { panic!("{mail:?}") };

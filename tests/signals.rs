@@ -27,17 +27,24 @@ fn child() {
     let shard = ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) };
     let control = Control::start(&settings, vec![shard], receiver).expect("starts");
     println!("\nready");
-    let mut told = false;
-    while !told {
-        thread::sleep(Duration::from_millis(5));
+    until(|| {
+        let mut told = false;
         mailbox.drain(|mail| told |= matches!(mail, Mail::Drain));
-    }
+        told
+    });
     println!("\ntold to drain");
     if mode == "obey" {
         reporter.drained();
     }
     assert_eq!(control.join(), Outcome::Drained);
     std::process::exit(0);
+}
+
+/// Waits for ever, as a child may: the test that started it looks after it.
+fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn spawn(mode: &str) -> (Child, BufReader<ChildStdout>) {

@@ -42,7 +42,8 @@ pub struct Common {
     #[arg(short, long, default_value_t = 1883)]
     pub port: u16,
     /// Clients to play.
-    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
+    #[arg(short, long, default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
     pub clients: u64,
     /// Index of the first client, for several generators at once.
     #[arg(long, default_value_t = 0)]
@@ -53,9 +54,9 @@ pub struct Common {
     /// Protocol version.
     #[arg(short = 'V', long, value_enum, default_value = "5")]
     pub mqtt_version: Version,
-    /// Client id; %i is the client's index.
-    #[arg(long, default_value = "bench-%i")]
-    pub client_id: String,
+    /// Client id; %i is the client's index [default: bench-<mode>-%i].
+    #[arg(long)]
+    pub client_id: Option<String>,
     /// User name; %i is the client's index, %c its id.
     #[arg(short, long)]
     pub username: Option<String>,
@@ -96,7 +97,8 @@ pub struct Publish {
     #[arg(short, long, default_value = "kp1/bench/dcx/%c/json")]
     pub topic: String,
     /// Bytes of payload.
-    #[arg(short = 's', long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=PAYLOAD_BYTES_MAX), conflicts_with = "payload_file")]
+    #[arg(short = 's', long, default_value_t = 256, conflicts_with = "payload_file")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=PAYLOAD_BYTES_MAX))]
     pub payload_bytes: u64,
     /// File with the payload.
     #[arg(long)]
@@ -108,10 +110,12 @@ pub struct Publish {
     #[arg(short, long, default_value_t = 0)]
     pub rate: u64,
     /// Messages in flight per client: unacknowledged, or unanswered with --request-id.
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=WINDOW_MAX))]
+    #[arg(short, long, default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=WINDOW_MAX))]
     pub window: u64,
     /// Packets in one write.
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=BURST_MAX))]
+    #[arg(short, long, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=BURST_MAX))]
     pub burst: u64,
     /// Messages to send over all clients (0: until --duration).
     #[arg(short = 'n', long, default_value_t = 0)]
@@ -162,7 +166,8 @@ pub struct Connect {
     #[command(flatten)]
     pub common: Common,
     /// Connections to make in all.
-    #[arg(short = 'n', long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
 }
 
@@ -188,6 +193,29 @@ impl Mode {
             Self::Conn(mode) => &mode.common,
         }
     }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pub(_) => "pub",
+            Self::Sub(_) => "sub",
+            Self::Idle(_) => "idle",
+            Self::Conn(_) => "conn",
+        }
+    }
+
+    /// Names of the client with this index. Generators of different modes do not take over each
+    /// other's clients unless told to.
+    pub fn names(&self, index: u64) -> Names {
+        let common = self.common();
+        let index = index.to_string();
+        let client_id = match &common.client_id {
+            Some(template) => template.replace("%i", &index),
+            None => format!("bench-{}-{index}", self.name()),
+        };
+        let fill = |name: &String| name.replace("%i", &index).replace("%c", &client_id);
+        let username = common.username.as_ref().map(fill);
+        Names { index, client_id, username }
+    }
 }
 
 impl Common {
@@ -198,15 +226,6 @@ impl Common {
             .map_err(|error| format!("cannot resolve {}: {error}", self.host))?
             .next()
             .ok_or_else(|| format!("{} has no address", self.host))
-    }
-
-    /// Names of the client with this index.
-    pub fn names(&self, index: u64) -> Names {
-        let index = index.to_string();
-        let client_id = self.client_id.replace("%i", &index);
-        let username =
-            self.username.as_ref().map(|name| name.replace("%i", &index).replace("%c", &client_id));
-        Names { index, client_id, username }
     }
 }
 
@@ -235,7 +254,7 @@ mod tests {
     fn fills_the_placeholders_of_a_topic() {
         let options =
             Options::parse_from(["bench-load", "pub", "-u", "u-%c", "--client-id", "c%i"]);
-        let names = options.mode.common().names(7);
+        let names = options.mode.names(7);
         assert_eq!(names.fill("a/%i/%c/%u"), "a/7/c7/u-c7");
     }
 

@@ -30,11 +30,10 @@ pub struct Report {
 
 impl Report {
     pub fn new(mode: &Mode) -> Self {
-        let (name, qos) = match mode {
-            Mode::Pub(options) => ("pub", options.qos),
-            Mode::Sub(options) => ("sub", options.qos),
-            Mode::Idle(_) => ("idle", 0),
-            Mode::Conn(_) => ("conn", 0),
+        let qos = match mode {
+            Mode::Pub(options) => options.qos,
+            Mode::Sub(options) => options.qos,
+            Mode::Idle(_) | Mode::Conn(_) => 0,
         };
         let version = match mode.common().mqtt_version {
             crate::options::Version::V31 => "3.1",
@@ -42,7 +41,7 @@ impl Report {
             crate::options::Version::V5 => "5.0",
         };
         Self {
-            mode: name,
+            mode: mode.name(),
             clients: mode.common().clients,
             version,
             qos,

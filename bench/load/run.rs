@@ -93,6 +93,10 @@ fn prepare(mode: &Mode) -> Result<(Plan, Vec<Line>), String> {
             if options.count > 0 {
                 plan.bursts_max = options.count.div_ceil(options.burst);
             }
+            if options.rate > 0 {
+                let due = plan.bursts_per_second * options.duration as f64;
+                plan.bursts_max = plan.bursts_max.min(due.ceil() as u64);
+            }
             payload = match &options.payload_file {
                 Some(path) => fs::read(path)
                     .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
@@ -121,7 +125,7 @@ fn check(common: &Common) -> Result<(), String> {
 
 fn line(mode: &Mode, index: u64, payload: &[u8]) -> Result<Line, String> {
     let common = mode.common();
-    let names = common.names(common.first_index + index);
+    let names = mode.names(common.first_index + index);
     let check = |what: &str, text: &str| {
         // room for a request id behind a topic
         if text.len() > usize::from(u16::MAX) - 16 {
@@ -339,8 +343,7 @@ impl Crowd {
         let seen = self.seen();
         report.in_flight = seen.in_flight;
         if self.plan.bursts_per_second > 0.0 {
-            let bursts = self.plan.bursts_per_second * self.plan.duration_ns as f64 / 1e9;
-            let due = (bursts as u64).min(self.plan.bursts_max) * self.plan.behaviour.burst;
+            let due = self.plan.bursts_max * self.plan.behaviour.burst;
             report.unsent = due.saturating_sub(seen.sent);
         }
         Ok(())

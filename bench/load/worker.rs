@@ -20,6 +20,10 @@ const READ_BYTES: usize = 64 * 1024;
 const CONNECTING_MAX: usize = 128;
 /// How often a thread that has nothing to do looks whether the run goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Bursts written between two looks at the sockets, so that a late schedule starves nobody.
+const TURN_BURSTS_MAX: usize = 256;
+/// How long after the end of the schedule a late burst may still be written.
+const LATE_NS_MAX: u64 = SECOND_NS;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What all threads do, as set by the command line.
@@ -35,11 +39,19 @@ pub struct Plan {
     pub send_buffer: usize,
     /// Bursts per second over all clients; 0: flat out.
     pub bursts_per_second: f64,
-    /// Bursts over all clients; `u64::MAX`: no limit but time.
+    /// Bursts over all clients (with a rate: all that are due); `u64::MAX`: no limit but time.
     pub bursts_max: u64,
     pub duration_ns: u64,
     /// Connections to make and hang up again, instead of holding them.
     pub connections: Option<u64>,
+}
+
+impl Plan {
+    /// When publishing ends at the latest: what is due at the last moment may still be written.
+    fn publish_ns_max(&self) -> u64 {
+        let late_ns = if self.bursts_per_second > 0.0 { LATE_NS_MAX } else { 0 };
+        self.duration_ns + late_ns
+    }
 }
 
 /// What the main thread tells the others.
@@ -291,7 +303,7 @@ impl Worker {
             return LOOK_EVERY;
         }
         let now_ns = self.orders.now_ns();
-        if now_ns >= start_ns + self.plan.duration_ns {
+        if now_ns >= start_ns + self.plan.publish_ns_max() {
             self.gauges.done_sending.store(true, Ordering::Release);
             return LOOK_EVERY;
         }
@@ -322,7 +334,7 @@ impl Worker {
 
     /// On schedule: the clients whose turn has come.
     fn follow_schedule(&mut self) -> Duration {
-        loop {
+        for _ in 0..TURN_BURSTS_MAX {
             let number = self.burst_number(self.cursor, self.round);
             if number >= self.plan.bursts_max {
                 if self.lines.iter().all(|line| self.is_finished(line)) {
@@ -343,10 +355,8 @@ impl Worker {
             if let Err(end) = self.publish_line(index) {
                 self.end(index, end);
             }
-            if now_ns >= self.due_ns(0) + self.plan.duration_ns {
-                return Duration::ZERO;
-            }
         }
+        Duration::ZERO
     }
 
     fn is_finished(&self, line: &Line) -> bool {
@@ -379,7 +389,7 @@ impl Worker {
             let now_ns = self.orders.now_ns();
             let flat_out = self.plan.bursts_per_second == 0.0;
             let due_ns = if flat_out { now_ns } else { self.due_ns(number) };
-            if due_ns > now_ns || due_ns >= start_ns + self.plan.duration_ns {
+            if due_ns > now_ns {
                 return Ok(());
             }
             self.tally.behind_ns_max = self.tally.behind_ns_max.max(now_ns - due_ns);

@@ -27,7 +27,7 @@ impl Buffers {
         let entries = map(usize::from(COUNT) * size_of::<BufRingEntry>())?.cast::<BufRingEntry>();
         let data = map(usize::from(COUNT) * BYTES)?;
         // SAFETY: both mappings are large enough, page-aligned and never unmapped.
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, COUNT, GROUP, 0)? };
+        unsafe { ring.submitter().register_buf_ring(entries as u64, COUNT, GROUP)? };
         let mut buffers = Self { entries, data, tail: 0 };
         for id in 0..COUNT {
             buffers.give_back(id);

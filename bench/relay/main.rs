@@ -33,12 +33,6 @@ struct Options {
     /// How the ring runs completed work.
     #[arg(long, value_enum, default_value = "coop")]
     task_run: TaskRun,
-    /// Completions to wait for before a turn of the loop.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    wait_count: u32,
-    /// Microseconds after which one completion is enough (Linux 6.12; 0: wait for the count).
-    #[arg(long, default_value_t = 0)]
-    wait_us_min: u32,
 }
 
 fn main() -> ExitCode {
@@ -53,21 +47,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    if options.wait_count > 1 && options.wait_us_min == 0 {
-        return Err("--wait-count above 1 needs --wait-us-min, or the last messages wait for ever"
-            .to_owned());
-    }
     let upstream = TcpStream::connect(options.upstream)
         .map_err(|error| format!("cannot reach upstream {}: {error}", options.upstream))?;
     upstream.set_nodelay(true).map_err(|error| format!("TCP_NODELAY: {error}"))?;
     let listener = listen(options.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-    let waiting = relay::Waiting {
-        count: options.wait_count as usize,
-        minimum_us: options.wait_us_min,
-        deferred: options.task_run == TaskRun::Defer,
-    };
-    relay::Relay::new(listener, upstream, waiting)
+    let deferred = options.task_run == TaskRun::Defer;
+    relay::Relay::new(listener, upstream, deferred)
         .map_err(|error| format!("io_uring: {error}"))?
         .run()
         .map_err(|error| error.to_string())

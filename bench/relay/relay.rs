@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use io_uring::squeue::Entry;
-use io_uring::types::{Fd, SubmitArgs};
+use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode};
 
 use crate::buffers::{Buffers, GROUP};
@@ -24,14 +24,6 @@ const ANSWER: u64 = 3 << 32;
 static CONNACK_3: [u8; 4] = [0x20, 2, 0, 0];
 static CONNACK_5: [u8; 5] = [0x20, 3, 0, 0, 0];
 
-/// How long the loop waits for completions before it takes a turn.
-#[derive(Clone, Copy)]
-pub struct Waiting {
-    pub count: usize,
-    pub minimum_us: u32,
-    pub deferred: bool,
-}
-
 /// What is known of a device's connection.
 struct Device {
     fd: OwnedFd,
@@ -49,7 +41,6 @@ pub struct Relay {
     buffers: Buffers,
     listener: TcpListener,
     upstream: TcpStream,
-    waiting: Waiting,
     /// Indexed by descriptor.
     devices: Vec<Option<Device>>,
     filling: Vec<u8>,
@@ -62,10 +53,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(listener: TcpListener, upstream: TcpStream, waiting: Waiting) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, upstream: TcpStream, deferred: bool) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_cqsize(COMPLETIONS);
-        if waiting.deferred {
+        if deferred {
             builder.setup_defer_taskrun();
         } else {
             builder.setup_coop_taskrun();
@@ -77,7 +68,6 @@ impl Relay {
             buffers,
             listener,
             upstream,
-            waiting,
             devices: Vec::new(),
             filling: Vec::with_capacity(BATCH_BYTES_MAX * 2),
             in_flight: Vec::with_capacity(BATCH_BYTES_MAX * 2),
@@ -103,13 +93,7 @@ impl Relay {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let Waiting { count, minimum_us, .. } = self.waiting;
-        let submitted = if minimum_us == 0 {
-            self.ring.submit_and_wait(count)
-        } else {
-            let arguments = SubmitArgs::new().min_wait_usec(minimum_us);
-            self.ring.submitter().submit_with_args(count, &arguments)
-        };
+        let submitted = self.ring.submit_and_wait(1);
         match submitted {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

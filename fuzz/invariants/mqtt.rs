@@ -4,8 +4,8 @@ use ringgate::codec::mqtt::{Frame, Packet, Version, decode, decode_connect, fram
 
 const PACKET_BYTES_MAX: u32 = 64 * 1024;
 
-/// Frames and reads the stream. What is read must say the same when it is written and read again, in
-/// no more bytes.
+/// Frames and reads the stream. What is read must say the same when it is written and read again,
+/// in no more bytes.
 pub fn check(data: &[u8]) {
     let Some((&choice, mut stream)) = data.split_first() else {
         return;

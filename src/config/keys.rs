@@ -182,7 +182,7 @@ fn nats_keys(nats: &mut Nats) -> Vec<Key<'_>> {
     ]
 }
 
-fn mqtt_keys(mqtt: &mut Mqtt) -> [Key<'_>; 13] {
+fn mqtt_keys(mqtt: &mut Mqtt) -> [Key<'_>; 14] {
     use Field::Integer;
     [
         ("packet-bytes-max", Integer(&mut mqtt.packet_bytes_max, limits::PACKET_BYTES)),
@@ -205,6 +205,7 @@ fn mqtt_keys(mqtt: &mut Mqtt) -> [Key<'_>; 13] {
             Integer(&mut mqtt.outbound_messages_max, limits::OUTBOUND_MESSAGES),
         ),
         ("outbound-bytes-max", Integer(&mut mqtt.outbound_bytes_max, limits::OUTBOUND_BYTES)),
+        ("endpoints-max", Integer(&mut mqtt.endpoints_max, limits::ENDPOINTS)),
         ("connections-max", Integer(&mut mqtt.connections_max, limits::CONNECTIONS)),
         ("push-qos", Integer(&mut mqtt.push_qos, limits::QOS)),
     ]

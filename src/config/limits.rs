@@ -93,6 +93,8 @@ pub const SUBSCRIPTIONS: Limit = Limit::new(1, 65_535, "subscriptions");
 pub const OUTBOUND_MESSAGES: Limit = Limit::new(1, 65_535, "messages");
 /// `ringgate.mqtt.outbound-bytes-max`
 pub const OUTBOUND_BYTES: Limit = Limit::new(1_024, 1_073_741_824, "bytes");
+/// `ringgate.mqtt.endpoints-max`
+pub const ENDPOINTS: Limit = Limit::new(1, 10_000_000, "endpoints");
 /// `ringgate.mqtt.connections-max`
 pub const CONNECTIONS: Limit = Limit::new(1, 100_000_000, "connections");
 

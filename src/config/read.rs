@@ -141,7 +141,8 @@ fn read_environment(
             }
         }
     }
-    for variable in environment.keys().filter(|name| name.starts_with("RINGGATE_")) {
+    let is_ours = |name: &&String| name.starts_with("RINGGATE_") && !is_for_tests(name);
+    for variable in environment.keys().filter(is_ours) {
         if !owners.contains_key(variable) {
             let near = nearest(variable, owners.keys().map(String::as_str));
             let reason = unknown("no key has this variable", near);
@@ -205,4 +206,9 @@ fn unknown(what: &str, near: Option<&str>) -> String {
 
 fn expected_a_map(found: &Value) -> String {
     format!("expected a map, found {}", found.kind())
+}
+
+/// Debug builds can be told to fail, for tests (`shard::settings::FAULT_VARIABLE`).
+fn is_for_tests(variable: &str) -> bool {
+    cfg!(debug_assertions) && variable.starts_with("RINGGATE_FAULT_")
 }

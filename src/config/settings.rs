@@ -140,7 +140,7 @@ pub struct Nats {
     pub batch_bytes_max: usize,
     /// Bytes per shard that NATS has not confirmed yet: being filled, in flight, kept for replay.
     pub unconfirmed_bytes_max: usize,
-    /// What becomes of a publish while NATS is away and the buffers are full.
+    /// What becomes of a publish while NATS is away.
     pub when_unavailable: WhenUnavailable,
     /// What becomes of a QoS 0 publish when the buffers are full.
     pub qos0_when_full: Qos0WhenFull,
@@ -201,6 +201,8 @@ pub struct Mqtt {
     pub outbound_messages_max: usize,
     /// Bytes waiting for one slow client.
     pub outbound_bytes_max: usize,
+    /// Endpoints one connection may speak for.
+    pub endpoints_max: usize,
     /// Connections, whole process.
     pub connections_max: usize,
     /// QoS of a message whose request is unknown (a push): 0, 1 or 2.
@@ -290,7 +292,7 @@ impl Default for Nats {
             ping_interval_ms: 20_000,
             pings_outstanding_max: 2,
             batch_bytes_max: 256 * 1024,
-            unconfirmed_bytes_max: 64 * 1024 * 1024,
+            unconfirmed_bytes_max: 8 * 1024 * 1024,
             when_unavailable: WhenUnavailable::Wait,
             qos0_when_full: Qos0WhenFull::Wait,
         }
@@ -311,6 +313,7 @@ impl Default for Mqtt {
             subscriptions_max: 64,
             outbound_messages_max: 256,
             outbound_bytes_max: 1024 * 1024,
+            endpoints_max: 10_000,
             connections_max: 1_000_000,
             push_qos: 0,
         }

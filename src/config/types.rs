@@ -95,10 +95,11 @@ pub enum Shards {
     Count(u16),
 }
 
-/// What becomes of a publish while NATS is away and the buffers are full.
+/// What becomes of a publish while NATS is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenUnavailable {
-    /// The publishing connection is not read until there is room again: TCP pushes back.
+    /// It is kept; when the buffers are full, the publishing connection is not read until there is
+    /// room again: TCP pushes back.
     Wait,
     /// The publish is refused at once: a 503 on the error topic where there is a request id,
     /// reason code 0x97 for an MQTT 5 publish of QoS 1 or 2, a closed connection for older ones.

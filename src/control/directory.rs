@@ -1,10 +1,15 @@
-//! Which shard speaks for an endpoint: endpoint id → shard, as the shards report it. Pure.
+//! Which shards speak for an endpoint, and which of them gets its pushes: endpoint id → shards, as
+//! the shards report it. Pure.
 
 use std::collections::HashMap;
 
 /// Endpoints the directory holds at most. Each shard bounds its own far below; this bounds what
 /// lost reports could leave behind.
 pub const ENDPOINTS_MAX: usize = 1 << 24;
+
+/// Shards that an endpoint remembers at most. One more, and the one whose report is the oldest is
+/// forgotten until it reports again.
+pub const SHARDS_MAX: usize = 8;
 
 /// What a report of an endpoint means.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,10 +22,59 @@ pub enum Here {
     Full,
 }
 
+/// What a report that a shard has lost an endpoint means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// No shard has the endpoint any more, or another one holds it anyway.
+    Quiet,
+    /// The shard that reported the endpoint before holds it again.
+    MovedBack,
+}
+
+/// The shards that have an endpoint, the one that reported it last first: that one holds it. In
+/// place, since nearly every endpoint has one shard and a box would be as large.
+#[derive(Debug)]
+struct Shards([u16; SHARDS_MAX]);
+
+/// Fills the places behind the last shard. Not a shard's number: there are at most 1 024.
+const NONE: u16 = u16::MAX;
+
+impl Shards {
+    fn new(shard: u16) -> Self {
+        let mut shards = Self([NONE; SHARDS_MAX]);
+        shards.0[0] = shard;
+        shards
+    }
+
+    fn holder(&self) -> u16 {
+        self.0[0]
+    }
+
+    fn place(&self, shard: u16) -> Option<usize> {
+        self.0.iter().position(|&other| other == shard)
+    }
+
+    /// Puts a shard first: one that is known moves there, a new one takes the last place's.
+    fn put_first(&mut self, shard: u16) {
+        let place = self.place(shard).unwrap_or(SHARDS_MAX - 1);
+        self.0[..=place].rotate_right(1);
+        self.0[0] = shard;
+    }
+
+    /// Removes a shard; `false` when no other is left.
+    fn remove(&mut self, shard: u16) -> bool {
+        if let Some(place) = self.place(shard) {
+            self.0[place..].rotate_left(1);
+            self.0[SHARDS_MAX - 1] = NONE;
+        }
+        self.holder() != NONE
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Directory {
-    holders: HashMap<Box<str>, u16, foldhash::fast::RandomState>,
+    endpoints: HashMap<Box<str>, Shards, foldhash::fast::RandomState>,
     endpoints_max: usize,
 }
 
@@ -28,53 +82,61 @@ impl Directory {
     /// A directory without endpoints that takes `endpoints_max` of them.
     #[must_use]
     pub fn new(endpoints_max: usize) -> Self {
-        Self { holders: HashMap::default(), endpoints_max }
+        Self { endpoints: HashMap::default(), endpoints_max }
     }
 
     /// `shard` reports that it speaks for `endpoint`: whoever reported last holds it.
     pub fn here(&mut self, endpoint: &str, shard: u16) -> Here {
-        if let Some(holder) = self.holders.get_mut(endpoint) {
-            let before = std::mem::replace(holder, shard);
+        if let Some(shards) = self.endpoints.get_mut(endpoint) {
+            let before = shards.holder();
+            shards.put_first(shard);
             return if before == shard { Here::Held } else { Here::MovedFrom(before) };
         }
-        if self.holders.len() >= self.endpoints_max {
+        if self.endpoints.len() >= self.endpoints_max {
             return Here::Full;
         }
-        self.holders.insert(endpoint.into(), shard);
+        self.endpoints.insert(endpoint.into(), Shards::new(shard));
         Here::Held
     }
 
-    /// `shard` reports that it no longer speaks for `endpoint`. Without effect when another shard
-    /// holds it meanwhile.
-    pub fn gone(&mut self, endpoint: &str, shard: u16) {
-        if self.holder(endpoint) == Some(shard) {
-            self.holders.remove(endpoint);
+    /// `shard` reports that it no longer speaks for `endpoint`: if it held it, the shard that
+    /// reported it before does again.
+    pub fn gone(&mut self, endpoint: &str, shard: u16) -> Gone {
+        let Some(shards) = self.endpoints.get_mut(endpoint) else { return Gone::Quiet };
+        let before = shards.holder();
+        if !shards.remove(shard) {
+            self.endpoints.remove(endpoint);
+            return Gone::Quiet;
         }
+        if shards.holder() == before { Gone::Quiet } else { Gone::MovedBack }
     }
 
     /// The shard that speaks for `endpoint`.
     #[must_use]
     pub fn holder(&self, endpoint: &str) -> Option<u16> {
-        self.holders.get(endpoint).copied()
+        self.endpoints.get(endpoint).map(Shards::holder)
     }
 
     /// How many endpoints are held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.holders.len()
+        self.endpoints.len()
     }
 
     /// Whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.holders.is_empty()
+        self.endpoints.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::correlation::ConnectionKey;
+    use crate::shard::endpoints::{Claim, Endpoints};
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     #[test]
     fn the_last_reporter_holds_the_endpoint_and_the_one_before_is_named() {
@@ -83,9 +145,23 @@ mod tests {
         assert_eq!(directory.here("e", 1), Here::Held);
         assert_eq!(directory.here("e", 2), Here::MovedFrom(1));
         assert_eq!(directory.holder("e"), Some(2));
-        directory.gone("e", 1);
+        assert_eq!(directory.gone("e", 1), Gone::Quiet);
         assert_eq!(directory.holder("e"), Some(2), "a late farewell changes nothing");
-        directory.gone("e", 2);
+        assert_eq!(directory.gone("e", 2), Gone::Quiet);
+        assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_goes_back_to_the_shard_that_reported_it_before() {
+        let mut directory = Directory::new(10);
+        for shard in [1, 2, 3, 1] {
+            directory.here("e", shard);
+        }
+        assert_eq!(directory.gone("e", 1), Gone::MovedBack);
+        assert_eq!(directory.holder("e"), Some(3));
+        assert_eq!(directory.gone("e", 3), Gone::MovedBack);
+        assert_eq!(directory.holder("e"), Some(2));
+        assert_eq!(directory.gone("e", 2), Gone::Quiet);
         assert!(directory.is_empty());
     }
 
@@ -96,41 +172,155 @@ mod tests {
         assert_eq!(directory.here("f", 1), Here::Full);
         assert_eq!(directory.here("e", 2), Here::MovedFrom(1));
         directory.gone("e", 2);
+        directory.gone("e", 1);
         assert_eq!(directory.here("f", 1), Here::Held);
     }
 
+    /// One shard's side: its table, what it has reported and what it has been told but not heard.
+    #[derive(Default)]
+    struct Side {
+        endpoints: Endpoints,
+        reports: VecDeque<Report>,
+        moves: VecDeque<&'static str>,
+    }
+
+    enum Report {
+        Here(&'static str),
+        Gone(Box<str>),
+    }
+
+    const NAMES: [&str; 2] = ["a", "b"];
+
+    impl Side {
+        fn speak(&mut self, name: &'static str, connection: ConnectionKey) {
+            let (_, claim) = self.endpoints.claim(name, "t", "v", connection);
+            if claim == Claim::New {
+                self.reports.push_back(Report::Here(name));
+            }
+        }
+
+        fn leave(&mut self, connection: ConnectionKey) {
+            let keys: Vec<_> =
+                NAMES.iter().filter_map(|name| self.endpoints.find_key(name)).collect();
+            let reports = &mut self.reports;
+            self.endpoints.release(keys, connection, |id| reports.push_back(Report::Gone(id)));
+        }
+
+        fn hear_move(&mut self) {
+            if let Some(name) = self.moves.pop_front() {
+                self.endpoints.moved_away(name);
+            }
+        }
+    }
+
+    fn take_report(directory: &mut Directory, sides: &mut [Side], shard: usize) {
+        match sides[shard].reports.pop_front() {
+            Some(Report::Here(name)) => match directory.here(name, shard as u16) {
+                Here::Held => {}
+                Here::MovedFrom(before) => sides[usize::from(before)].moves.push_back(name),
+                Here::Full => panic!("there is room for all"),
+            },
+            Some(Report::Gone(name)) => {
+                directory.gone(&name, shard as u16);
+            }
+            None => {}
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Speak(usize, u32, usize),
+        Leave(usize, u32),
+        Report(usize),
+        Move(usize),
+    }
+
+    fn step(shards: usize) -> impl Strategy<Value = Step> {
+        let shard = 0..shards;
+        let connection = 0..3_u32;
+        prop_oneof![
+            (shard.clone(), connection.clone(), 0..NAMES.len())
+                .prop_map(|(shard, connection, name)| Step::Speak(shard, connection, name)),
+            (shard.clone(), connection).prop_map(|(s, connection)| Step::Leave(s, connection)),
+            shard.clone().prop_map(Step::Report),
+            shard.prop_map(Step::Move),
+        ]
+    }
+
     proptest! {
-        /// Whatever the shards report, in whatever order: an endpoint is held by the shard of its
-        /// last "here", unless that shard has said "gone" since; and of all shards that ever
-        /// reported it, only that one has not been told or has not said itself that it left.
+        /// Whatever the shards report, in whatever order: an endpoint is with the shard that
+        /// reported it last, of those that have not said since that they lost it.
         #[test]
-        fn each_endpoint_is_with_the_shard_that_last_claimed_it(
-            reports in prop::collection::vec((0..4_u16, 0..3_usize, any::<bool>()), 0..60)
+        fn each_endpoint_is_with_the_last_claimer_that_still_has_it(
+            reports in prop::collection::vec((0..12_u16, 0..2_usize, any::<bool>()), 0..120)
         ) {
-            let names = ["a", "b", "c"];
-            let mut directory = Directory::new(names.len());
-            let mut believers = [const { std::collections::BTreeSet::new() }; 3];
-            for (at, &(shard, name, here)) in reports.iter().enumerate() {
+            let mut directory = Directory::new(NAMES.len());
+            let mut models: [Vec<u16>; 2] = Default::default();
+            for (shard, name, here) in reports {
+                let model = &mut models[name];
+                let before = model.last().copied();
+                model.retain(|other| *other != shard);
                 if here {
-                    believers[name].insert(shard);
-                    match directory.here(names[name], shard) {
-                        Here::Held => {}
-                        Here::MovedFrom(before) => prop_assert!(believers[name].remove(&before)),
-                        Here::Full => prop_assert!(false, "there is room for all"),
+                    model.push(shard);
+                    if model.len() > SHARDS_MAX {
+                        model.remove(0);
                     }
+                    let moved = before.filter(|before| *before != shard);
+                    let expected = moved.map_or(Here::Held, Here::MovedFrom);
+                    prop_assert_eq!(directory.here(NAMES[name], shard), expected);
                 } else {
-                    directory.gone(names[name], shard);
-                    believers[name].remove(&shard);
+                    let back = before == Some(shard) && !model.is_empty();
+                    let expected = if back { Gone::MovedBack } else { Gone::Quiet };
+                    prop_assert_eq!(directory.gone(NAMES[name], shard), expected);
                 }
-                let last_claim = reports[..=at].iter().rposition(|r| r.1 == name && r.2);
-                let expected = last_claim.and_then(|claim| {
-                    let holder = reports[claim].0;
-                    let left = reports[claim..=at].contains(&(holder, name, false));
-                    (!left).then_some(holder)
-                });
-                prop_assert_eq!(directory.holder(names[name]), expected);
-                let alone: Vec<u16> = believers[name].iter().copied().collect();
-                prop_assert_eq!(alone, expected.into_iter().collect::<Vec<_>>());
+                prop_assert_eq!(directory.holder(NAMES[name]), model.last().copied());
+                let held = models.iter().filter(|model| !model.is_empty()).count();
+                prop_assert_eq!(directory.len(), held);
+            }
+        }
+
+        /// However reports and mails cross each other: once all have come, an endpoint that
+        /// anybody speaks for is with a shard where somebody does; whoever speaks for it next takes
+        /// it; and an endpoint nobody speaks for is forgotten.
+        #[test]
+        fn a_push_finds_somebody_as_long_as_anybody_speaks_for_its_endpoint(
+            steps in prop::collection::vec(step(4), 0..200),
+            last in (0..4_usize, 0..3_u32),
+        ) {
+            let connection = |index| ConnectionKey { index, generation: 1 };
+            let mut directory = Directory::new(NAMES.len());
+            let mut sides: [Side; 4] = Default::default();
+            let settle = |directory: &mut Directory, sides: &mut [Side; 4]| {
+                for shard in 0..4 {
+                    while !sides[shard].reports.is_empty() {
+                        take_report(directory, sides, shard);
+                    }
+                }
+                sides.iter_mut().for_each(|side| while !side.moves.is_empty() { side.hear_move() });
+            };
+            for step in steps {
+                match step {
+                    Step::Speak(shard, index, name) => {
+                        sides[shard].speak(NAMES[name], connection(index));
+                    }
+                    Step::Leave(shard, index) => sides[shard].leave(connection(index)),
+                    Step::Report(shard) => take_report(&mut directory, &mut sides, shard),
+                    Step::Move(shard) => sides[shard].hear_move(),
+                }
+            }
+            settle(&mut directory, &mut sides);
+            for name in NAMES {
+                let has = |side: &Side| side.endpoints.find(name).is_some();
+                match directory.holder(name) {
+                    Some(holder) => prop_assert!(has(&sides[usize::from(holder)])),
+                    None => prop_assert!(!sides.iter().any(has)),
+                }
+                let (shard, index) = last;
+                sides[shard].speak(name, connection(index));
+                settle(&mut directory, &mut sides);
+                prop_assert_eq!(directory.holder(name), Some(shard as u16));
+                let route = sides[shard].endpoints.find(name).expect("spoken for");
+                prop_assert_eq!(route.holder, connection(index));
             }
         }
     }

@@ -12,7 +12,7 @@ mod shutdown;
 mod signals;
 mod switchboard;
 
-pub use directory::{Directory, ENDPOINTS_MAX, Here};
+pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
 pub use shutdown::Outcome;

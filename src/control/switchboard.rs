@@ -1,7 +1,7 @@
 //! Keeps the directory by the shards' reports and gives pushes to the shard they are for.
 
 use super::ShardHandle;
-use super::directory::{Directory, ENDPOINTS_MAX, Here};
+use super::directory::{Directory, ENDPOINTS_MAX, Gone, Here};
 use crate::codec::avro::ExtensionData;
 use crate::shard::mail::{Mail, MailSender};
 use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
@@ -43,8 +43,8 @@ impl Switchboard {
             Here::MovedFrom(before) => {
                 self.counters.routes_moved.add(1);
                 if self.post(before, Mail::RouteMoved { endpoint }).is_err() {
-                    // The old shard keeps a route that no push takes any more, until its
-                    // connection ends; its report of that is then ignored.
+                    // The old shard does not know that it must report to have the endpoint back,
+                    // so pushes stay with the new one until that loses it.
                     self.counters.route_moves_lost.add(1);
                 }
             }
@@ -53,9 +53,12 @@ impl Switchboard {
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
 
-    /// `shard` reports that it no longer speaks for `endpoint`.
+    /// `shard` reports that nobody is left there who speaks for `endpoint`. Another shard that has
+    /// it then gets its pushes, and need not be told: it gives them to who spoke last there.
     pub fn endpoint_gone(&mut self, shard: u16, endpoint: &str) {
-        self.directory.gone(endpoint, shard);
+        if self.directory.gone(endpoint, shard) == Gone::MovedBack {
+            self.counters.routes_moved.add(1);
+        }
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
 
@@ -191,6 +194,21 @@ mod tests {
         assert_eq!(counters.routes_moved.get(), 1);
         switchboard.push(None, datum(Some("e1")));
         assert_eq!(taken(&mut mailboxes[1]).len(), 1);
+    }
+
+    #[test]
+    fn a_push_goes_back_to_the_shard_that_still_has_the_endpoint() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
+        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(1, "e1".into());
+        taken(&mut mailboxes[0]);
+        switchboard.endpoint_gone(1, "e1");
+        assert_eq!(counters.routes_moved.get(), 2);
+        switchboard.push(None, datum(Some("e1")));
+        assert!(matches!(&taken(&mut mailboxes[0])[..], [Mail::Push { .. }]));
+        assert!(taken(&mut mailboxes[1]).is_empty());
+        switchboard.endpoint_gone(0, "e1");
+        assert_eq!((counters.routes_moved.get(), counters.directory_endpoints.get()), (2, 0));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct ReadBuffers {
     count: u16,
     bytes: u32,
     tail: u16,
+    /// Whether the kernel may still write to the memory when this is dropped.
+    is_kept: bool,
 }
 
 impl ReadBuffers {
@@ -52,9 +54,11 @@ impl ReadBuffers {
         }
         // SAFETY: head_bytes is inside the allocation just made.
         let data = unsafe { base.add(head_bytes) };
-        let mut buffers = Self { entries: base.cast(), data, layout, count, bytes, tail: 0 };
-        // SAFETY: the memory is page-aligned, lives until `drop`, and `drop` runs only after the
-        // ring is gone (DeviceRing declares the ring first).
+        let mut buffers =
+            Self { entries: base.cast(), data, layout, count, bytes, tail: 0, is_kept: false };
+        // SAFETY: the memory is page-aligned and lives until `drop`, which runs only after the ring
+        // is gone (DeviceRing declares the ring first) and after every receive that could take a
+        // buffer has ended (DeviceRing's own drop sees to that, or calls `keep_for_ever`).
         unsafe { ring.submitter().register_buf_ring(base as u64, count, GROUP)? };
         for id in 0..count {
             buffers.recycle(BufferId(id));
@@ -98,6 +102,11 @@ impl ReadBuffers {
         }
     }
 
+    /// Lets the memory outlive this value.
+    pub(super) fn keep_for_ever(&mut self) {
+        self.is_kept = true;
+    }
+
     /// How many buffers there are.
     pub fn count(&self) -> u16 {
         self.count
@@ -106,8 +115,11 @@ impl ReadBuffers {
 
 impl Drop for ReadBuffers {
     fn drop(&mut self) {
-        // SAFETY: allocated in `register` with this layout; the ring that could write to it has been
-        // closed by then (field order of DeviceRing).
+        if self.is_kept {
+            return;
+        }
+        // SAFETY: allocated in `register` with this layout. No operation of the ring can write to
+        // it any more, and the ring is closed (see `register`).
         unsafe { dealloc(self.entries.cast(), self.layout) }
     }
 }

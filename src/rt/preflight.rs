@@ -25,7 +25,8 @@ pub enum Refusal {
         /// The setting's value.
         value: String,
     },
-    /// The system call is forbidden although the setting allows it: a seccomp filter or a container.
+    /// The system call is forbidden although the setting allows it: a seccomp filter or a
+    /// container.
     Forbidden,
     /// The kernel was built without it.
     Absent,

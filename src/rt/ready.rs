@@ -23,7 +23,9 @@ impl Readiness {
         Ok(Self { watched: TcpStream::from_std(std::net::TcpStream::from(duplicate))? })
     }
 
-    /// Returns once something is there to read (level-triggered: at once when it already is).
+    /// Returns once something is there to read (level-triggered: at once when it already is). Even
+    /// then the runtime has submitted and reaped its own I/O and fired its timers in between, which
+    /// makes this the fair way for a busy task to give way.
     ///
     /// # Errors
     /// The ring's own failure.

@@ -8,18 +8,23 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use io_uring::types::{CancelBuilder, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use slab::Slab;
 
 use super::buffers::{BufferId, GROUP, ReadBuffers};
 
-/// Operations that may be queued between two submissions; when it is full the ring submits by itself.
+/// Operations that may be queued between two submissions; when it is full the ring submits by
+/// itself.
 pub const SUBMISSIONS_MAX: u32 = 4096;
 /// Completions that may wait to be reaped; beyond it the kernel keeps them on an overflow list.
 pub const COMPLETIONS_MAX: u32 = 32_768;
 
 /// io_uring_enter(2): reap deferred work.
 const ENTER_GETEVENTS: u32 = 1;
+/// Attempts of a ring about to be dropped to end what is in flight, and how long each waits.
+const QUIESCE_ATTEMPTS_MAX: usize = 3;
+const QUIESCE_TIMEOUT_S: u64 = 1;
 
 /// What has happened on the ring.
 #[derive(Debug)]
@@ -108,7 +113,10 @@ pub struct DeviceRing {
     ring: IoUring,
     buffers: ReadBuffers,
     sending: Slab<Sending>,
+    /// Operations not handed over yet.
     queued: u32,
+    /// Operations whose last completion has not been reaped, queued ones included.
+    in_flight: u32,
     _single_thread: std::marker::PhantomData<*const ()>,
 }
 
@@ -125,6 +133,7 @@ impl DeviceRing {
             buffers,
             sending: Slab::new(),
             queued: 0,
+            in_flight: 0,
             _single_thread: std::marker::PhantomData,
         })
     }
@@ -146,8 +155,8 @@ impl DeviceRing {
         self.push(entry);
     }
 
-    /// Stops receiving from connection `key`; [`Stopped::Cancelled`] follows, after what had already
-    /// arrived.
+    /// Stops receiving from connection `key`; [`Stopped::Cancelled`] follows, after what had
+    /// already arrived.
     pub fn cancel_receive(&mut self, key: u32) {
         self.cancel(tag(OP_RECEIVE, 0, key));
     }
@@ -183,10 +192,11 @@ impl DeviceRing {
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: every entry made in this module names no memory, or memory that `sending` or
-            // `buffers` keeps until the completion has been reaped (`Drop` keeps it for ever if
-            // that does not happen).
+            // `buffers` keeps until the operation's last completion has been reaped: that is what
+            // `in_flight` counts, and `Drop` frees nothing before it is zero.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 self.queued += 1;
+                self.in_flight += 1;
                 return;
             }
             // The queue is full: hand it over. A failure leaves it full and is tried again, since
@@ -229,7 +239,7 @@ impl DeviceRing {
     }
 
     /// The next completion that concerns the caller, if one is there.
-    pub fn next(&mut self) -> Option<Completion> {
+    pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
             if let Some(completion) = self.interpret(&entry) {
@@ -244,12 +254,28 @@ impl DeviceRing {
         let slot = (data >> OP_BITS) as usize & ((1 << SLOT_BITS) - 1);
         let result = entry.result();
         let more = cqueue::more(entry.flags());
+        self.in_flight -= u32::from(!more);
         match data & ((1 << OP_BITS) - 1) {
             OP_ACCEPT => Some(accepted(key, result, more)),
-            OP_RECEIVE => Some(received(key, result, entry.flags(), more)),
+            OP_RECEIVE => Some(self.received(key, result, entry.flags(), more)),
             OP_SEND => self.sent(slot, key, result),
             _ => None,
         }
+    }
+
+    fn received(&mut self, key: u32, result: i32, flags: u32, more: bool) -> Completion {
+        let buffer = cqueue::buffer_select(flags).map(BufferId);
+        let why = match (result, buffer) {
+            (n, Some(buffer)) if n > 0 => {
+                return Completion::Received { key, buffer, len: n as u32, armed: more };
+            }
+            (_, Some(empty)) => {
+                self.buffers.recycle(empty);
+                stopped(result)
+            }
+            (_, None) => stopped(result),
+        };
+        Completion::ReceiveStopped { key, why }
     }
 
     /// A send that was cut short goes on; only its end is reported.
@@ -291,23 +317,62 @@ impl AsRawFd for DeviceRing {
     }
 }
 
-impl Drop for DeviceRing {
-    fn drop(&mut self) {
-        // The kernel may still read from a send that has not completed: its memory is never freed.
-        for sending in self.sending.drain() {
-            std::mem::forget(sending.bytes);
+impl DeviceRing {
+    /// Ends every operation and reaps what they leave: afterwards the kernel neither reads from a
+    /// send nor writes to a read buffer, and no accepted socket is left behind. Whether that
+    /// worked.
+    ///
+    /// Closing the ring alone would not do: the kernel ends its operations some time after that.
+    fn quiesce(&mut self) -> bool {
+        for _ in 0..QUIESCE_ATTEMPTS_MAX {
+            // What is still queued must be known to the kernel to be cancelled. The results of both
+            // calls show in what is reaped.
+            let _ = self.submit();
+            let timeout = Timespec::new().sec(QUIESCE_TIMEOUT_S);
+            let _ = self.ring.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
+            let _ = self.submit();
+            loop {
+                let entry = self.ring.completion().next();
+                let Some(entry) = entry else { break };
+                self.discard(&entry);
+            }
+            if self.in_flight == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn discard(&mut self, entry: &cqueue::Entry) {
+        self.in_flight -= u32::from(!cqueue::more(entry.flags()));
+        if entry.user_data() & ((1 << OP_BITS) - 1) == OP_ACCEPT {
+            drop(accepted(0, entry.result(), false));
         }
     }
 }
 
-/// One thread submits; completions are posted when that thread enters the kernel anyway. Not
-/// DEFER_TASKRUN: monoio, waiting for this ring as for a descriptor, is not woken by deferred work.
+impl Drop for DeviceRing {
+    fn drop(&mut self) {
+        if !self.quiesce() {
+            // Memory that the kernel may still touch is never freed.
+            for sending in self.sending.drain() {
+                std::mem::forget(sending.bytes);
+            }
+            self.buffers.keep_for_ever();
+        }
+    }
+}
+
+/// One bad operation does not hold up those behind it; one thread submits; completions are posted
+/// when that thread enters the kernel anyway. Not DEFER_TASKRUN: monoio, waiting for this ring as
+/// for a descriptor, is not woken by deferred work.
 pub(super) fn builder() -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder
         .dontfork()
         .setup_clamp()
         .setup_cqsize(COMPLETIONS_MAX)
+        .setup_submit_all()
         .setup_single_issuer()
         .setup_coop_taskrun()
         .setup_taskrun_flag();
@@ -324,19 +389,14 @@ fn accepted(listener: u32, result: i32, armed: bool) -> Completion {
     Completion::Accepted { listener, socket, armed }
 }
 
-fn received(key: u32, result: i32, flags: u32, more: bool) -> Completion {
-    match (result, cqueue::buffer_select(flags)) {
-        (n, Some(buffer)) if n > 0 => {
-            Completion::Received { key, buffer: BufferId(buffer), len: n as u32, armed: more }
-        }
-        (0, _) => Completion::ReceiveStopped { key, why: Stopped::Closed },
-        (e, _) => Completion::ReceiveStopped {
-            key,
-            why: match -e {
-                libc::ENOBUFS => Stopped::NoBuffers,
-                libc::ECANCELED => Stopped::Cancelled,
-                _ => Stopped::Failed(io::Error::from_raw_os_error(-e)),
-            },
-        },
+fn stopped(result: i32) -> Stopped {
+    match -result {
+        0 => Stopped::Closed,
+        libc::ENOBUFS => Stopped::NoBuffers,
+        libc::ECANCELED => Stopped::Cancelled,
+        errno => Stopped::Failed(io::Error::from_raw_os_error(errno)),
     }
 }
+
+#[cfg(test)]
+mod tests;

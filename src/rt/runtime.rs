@@ -6,14 +6,11 @@ use monoio::{IoUringDriver, RuntimeBuilder};
 
 /// Entries of the runtime's own ring: the NATS socket, the mailbox, the device ring's readiness and
 /// timers. monoio panics on a full queue in some modes, so it is generous.
-const ENTRIES: u32 = 4096;
+pub(super) const ENTRIES: u32 = 4096;
 /// At least four times the entries: beyond it the kernel's overflow list delays completions.
-const COMPLETIONS: u32 = 32_768;
+pub(super) const COMPLETIONS: u32 = 32_768;
 
 /// Runs what `main` makes until it ends, on this thread, pinned to `core` when one is given.
-///
-/// COOP_TASKRUN and SINGLE_ISSUER are safe with monoio 0.2.4; DEFER_TASKRUN starves its I/O and
-/// SQPOLL panics on a full queue, so neither can be chosen.
 ///
 /// # Errors
 /// When the thread cannot be pinned or the ring cannot be made.
@@ -21,15 +18,21 @@ pub fn run<F: Future>(core: Option<usize>, main: impl FnOnce() -> F) -> io::Resu
     if let Some(core) = core {
         monoio::utils::bind_to_cpu_set([core]).map_err(io::Error::other)?;
     }
-    let mut ring = io_uring::IoUring::builder();
-    ring.dontfork().setup_clamp().setup_cqsize(COMPLETIONS);
-    ring.setup_coop_taskrun().setup_single_issuer();
     let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
-        .uring_builder(ring)
+        .uring_builder(ring_builder())
         .with_entries(ENTRIES)
         .enable_timer()
         .build()?;
     Ok(runtime.block_on(async move { main().await }))
+}
+
+/// COOP_TASKRUN and SINGLE_ISSUER are safe with monoio 0.2.4; DEFER_TASKRUN starves its I/O and
+/// SQPOLL panics on a full queue, so neither can be chosen.
+pub(super) fn ring_builder() -> io_uring::Builder {
+    let mut ring = io_uring::IoUring::builder();
+    ring.dontfork().setup_clamp().setup_cqsize(COMPLETIONS);
+    ring.setup_coop_taskrun().setup_single_issuer();
+    ring
 }
 
 /// The processors this process may run on, in order.

@@ -1,9 +1,10 @@
 //! Tasks of a shard, their timers and their wake-ups. All of it is local to one thread.
 //!
-//! What monoio 0.2.4 forbids shapes this: a task that wakes itself starves its shard, so the only
-//! way to give way is [`yield_fairly`]; a pending I/O future must never be dropped while data is at
-//! stake, so there is no `select`, and the only wait with a deadline, [`Notify::notified_within`],
-//! races a timer against a flag and never against I/O.
+//! What monoio 0.2.4 forbids shapes this: a task that wakes itself starves its shard, and a run
+//! queue that never empties stops its timers, so the only way to give way is to wait for a
+//! descriptor ([`Readiness::ready`](super::ready::Readiness::ready)); a pending I/O future must
+//! never be dropped while data is at stake, so there is no `select`, and the only wait with a
+//! deadline, [`Notify::notified_within`], races a timer against a flag and never against I/O.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -44,15 +45,6 @@ pub async fn sleep(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
 
-/// Lets every other task that is ready, and completed I/O, have its turn. A task that woke itself
-/// instead would never let the runtime look at its ring (monoio 0.2.4).
-///
-/// # Panics
-/// Outside a runtime.
-pub async fn yield_fairly() {
-    spawn(async {}).await;
-}
-
 /// A flag one task waits for and others on the same thread raise. A raised flag is kept until it is
 /// taken; raising it twice is the same as once.
 #[derive(Debug, Default)]
@@ -76,8 +68,8 @@ impl Notify {
         }
     }
 
-    /// Waits until the flag is raised, and takes it down. Only one task may wait at a time: a second
-    /// one takes the first one's place.
+    /// Waits until the flag is raised, and takes it down. Only one task may wait at a time: a
+    /// second one takes the first one's place.
     pub fn notified(&self) -> Notified<'_> {
         Notified(self)
     }
@@ -104,5 +96,60 @@ impl Future for Notified<'_> {
         }
         *self.0.waiter.borrow_mut() = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::rt::runtime;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn run<F: Future>(main: impl FnOnce() -> F) -> F::Output {
+        runtime::run(None, main).expect("a runtime")
+    }
+
+    #[test]
+    fn a_raised_flag_is_kept_for_the_next_wait_and_no_longer() {
+        run(async || {
+            let flag = Notify::new();
+            flag.notify();
+            flag.notify();
+            assert!(flag.notified_within(LONG).await);
+            assert!(!flag.notified_within(Duration::from_millis(1)).await);
+        });
+    }
+
+    #[test]
+    fn raising_a_flag_wakes_the_task_that_waits() {
+        run(async || {
+            let (ask, answer) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let (asked, answered) = (ask.clone(), answer.clone());
+            let task = spawn(async move {
+                for _ in 0..100 {
+                    asked.notified().await;
+                    answered.notify();
+                }
+                "done"
+            });
+            for _ in 0..100 {
+                ask.notify();
+                assert!(answer.notified_within(LONG).await);
+            }
+            assert_eq!(task.await, "done");
+        });
+    }
+
+    #[test]
+    fn a_wait_that_was_given_up_does_not_eat_the_flag() {
+        run(async || {
+            let flag = Notify::new();
+            assert!(!flag.notified_within(Duration::from_millis(1)).await);
+            flag.notify();
+            assert!(flag.notified_within(LONG).await);
+        });
     }
 }

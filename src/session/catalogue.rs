@@ -61,6 +61,8 @@ pub enum Refusal {
     ExtensionNotAllowed,
     /// 4/ESP cannot carry the request id.
     RequestIdTooLarge,
+    /// The connection speaks for as many endpoints as it may.
+    TooManyEndpoints,
 }
 
 impl Refusal {
@@ -70,6 +72,7 @@ impl Refusal {
             Self::NotKp1 | Self::Malformed(_) | Self::RequestIdTooLarge => 400,
             Self::UnknownAppVersion | Self::UnknownExtension => 404,
             Self::ExtensionNotAllowed => 403,
+            Self::TooManyEndpoints => 429,
         }
     }
 
@@ -82,6 +85,7 @@ impl Refusal {
             Self::UnknownExtension => DropReason::UnknownExtension,
             Self::ExtensionNotAllowed => DropReason::ExtensionNotAllowed,
             Self::RequestIdTooLarge => DropReason::RequestIdTooLarge,
+            Self::TooManyEndpoints => DropReason::TooManyEndpoints,
         }
     }
 }
@@ -97,6 +101,7 @@ impl fmt::Display for Refusal {
                 f.write_str("the application version may not use this extension instance")
             }
             Self::RequestIdTooLarge => f.write_str("the request id is larger than 2147483647"),
+            Self::TooManyEndpoints => f.write_str("the connection speaks for too many endpoints"),
         }
     }
 }

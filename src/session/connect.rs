@@ -88,29 +88,27 @@ impl Session {
     ) -> Step<'a> {
         match mqtt::decode_connect(packet) {
             Ok(connect) => self.connect(&connect, policy, out),
-            Err(error) => Step::Close(self.bad_connect(error, out)),
+            Err(error) => self.bad_connect(error, out),
         }
     }
 
-    fn bad_connect(&mut self, error: ConnectError, out: &mut Vec<u8>) -> CloseReason {
+    fn bad_connect<'a>(&mut self, error: ConnectError, out: &mut Vec<u8>) -> Step<'a> {
         match error {
-            ConnectError::ProtocolLevel(level) => {
-                self.refuse_version(level, out);
-                CloseReason::UnsupportedVersion
-            }
-            ConnectError::ProtocolName => CloseReason::WrongProtocolName,
-            ConnectError::NotConnect(_) => CloseReason::ProtocolError,
+            ConnectError::ProtocolLevel(level) => self.refuse_version(level, out),
+            ConnectError::ProtocolName => Step::Close(CloseReason::WrongProtocolName),
+            ConnectError::NotConnect(_) => Step::Close(CloseReason::ProtocolError),
             ConnectError::Malformed { version, rule } => {
                 self.refuse_malformed(version, rule, out);
-                CloseReason::MalformedPacket
+                Step::Refused(ConnectRefusal::Malformed, CloseReason::MalformedPacket)
             }
         }
     }
 
     /// A level newer than ours is answered as v5 answers (0x84), an older one as 3.1.1 does (1).
-    fn refuse_version(&mut self, level: u8, out: &mut Vec<u8>) {
+    fn refuse_version<'a>(&mut self, level: u8, out: &mut Vec<u8>) -> Step<'a> {
         self.version = if level > Version::V5.level() { Version::V5 } else { Version::V311 };
-        self.refuse_connect(Refused::Version, out);
+        let reason = self.refuse_connect(Refused::Version, out);
+        Step::Refused(Refused::Version.label(), reason)
     }
 
     /// Only v5 has a code for it.
@@ -132,7 +130,7 @@ impl Session {
                 self.state = State::Entering;
                 Step::Connect(hello)
             }
-            Err(refused) => Step::Close(self.refuse_connect(refused, out)),
+            Err(refused) => Step::Refused(refused.label(), self.refuse_connect(refused, out)),
         }
     }
 

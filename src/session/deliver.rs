@@ -1,11 +1,13 @@
 //! Messages towards the client.
 
+use std::num::NonZeroU16;
+
 use super::outbound::{Due, Exchange, Message, Outbound};
 use super::{Policy, Session};
-use crate::codec::mqtt::{self, AckKind, PacketId, PublishHead, QoS, ReasonCode};
+use crate::codec::mqtt::{self, AckKind, PublishHead, QoS, ReasonCode};
 
 /// A message for the client.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing<'a> {
     /// The whole topic.
     pub topic: &'a str,
@@ -55,7 +57,10 @@ impl Session {
         if qos == QoS::AtMostOnce {
             let has_room = packet_bytes + ALIAS_BYTES <= packet_bytes_max;
             let alias = self.alias_out(topic, recurs && has_room, policy);
-            encode(self.version, topic, payload, qos, None, false, alias, out);
+            let (topic_alias, is_known) = alias.unzip();
+            let head = PublishHead { qos, topic_alias, ..PublishHead::default() };
+            let topic = if is_known == Some(true) { "" } else { topic };
+            encode(self.version, head, topic, payload, out);
             return Delivery::Accepted(qos);
         }
         let message = Message { topic: topic.into(), payload: payload.into(), qos };
@@ -93,7 +98,13 @@ impl Session {
             match exchange {
                 Exchange::Published(message) => {
                     let Message { topic, payload, qos } = message;
-                    encode(self.version, topic, payload, *qos, Some(id), is_again, None, out);
+                    let head = PublishHead {
+                        dup: is_again,
+                        qos: *qos,
+                        packet_id: Some(id),
+                        ..PublishHead::default()
+                    };
+                    encode(self.version, head, topic, payload, out);
                 }
                 Exchange::Released => {
                     let (kind, reason) = (AckKind::PubRel, ReasonCode::Success);
@@ -107,42 +118,35 @@ impl Session {
     }
 
     /// The alias of a topic, and whether the client knows it already.
-    fn alias_out(&mut self, topic: &str, recurs: bool, policy: &Policy) -> Option<(u16, bool)> {
+    fn alias_out(
+        &mut self,
+        topic: &str,
+        recurs: bool,
+        policy: &Policy,
+    ) -> Option<(NonZeroU16, bool)> {
         let max = usize::from(self.client_alias_maximum.min(policy.topic_alias_maximum));
         if max == 0 || !recurs {
             return None;
         }
-        let aliases = self.aliases_out.get_or_insert_default();
+        let aliases = &mut self.aliases_out.get_or_insert_default().0;
         if let Some(at) = aliases.iter().position(|known| **known == *topic) {
-            return Some((at as u16 + 1, true));
+            return Some((NonZeroU16::new(at as u16 + 1)?, true));
         }
         if aliases.len() >= max {
             return None;
         }
         aliases.push(topic.into());
-        Some((aliases.len() as u16, false))
+        Some((NonZeroU16::new(aliases.len() as u16)?, false))
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn encode(
     version: mqtt::Version,
+    head: PublishHead,
     topic: &str,
     payload: &[u8],
-    qos: QoS,
-    packet_id: Option<PacketId>,
-    dup: bool,
-    alias: Option<(u16, bool)>,
     out: &mut Vec<u8>,
 ) {
-    let head = PublishHead {
-        dup,
-        qos,
-        retain: false,
-        packet_id,
-        topic_alias: alias.and_then(|(alias, _)| std::num::NonZeroU16::new(alias)),
-    };
-    let topic = if matches!(alias, Some((_, true))) { "" } else { topic };
     // Topics are bounded by 1/KP to what MQTT can carry, payloads by NATS' max_payload, far below
     // MQTT's limit of 256 MB.
     let encoded = mqtt::encode_publish(&head, &[topic], payload, version, out);

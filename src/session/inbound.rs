@@ -30,6 +30,8 @@ pub struct Inbound {
     /// QoS 1 publications not yet acknowledged.
     unconfirmed: u16,
     qos2: Vec<(PacketId, Receipt)>,
+    /// How many of those are unconfirmed.
+    qos2_unconfirmed: u16,
     /// Publications that were dropped, with the reason their acknowledgement will carry.
     refused: Vec<(PacketId, ReasonCode)>,
 }
@@ -46,6 +48,8 @@ impl Inbound {
         match self.qos2.iter().find(|(known, _)| *known == id) {
             None => {
                 self.qos2.push((id, Receipt::Unconfirmed));
+                // Identifiers are 65,535 at most.
+                self.qos2_unconfirmed += 1;
                 Arrival::New
             }
             Some((_, Receipt::Unconfirmed)) => Arrival::Repeated,
@@ -76,6 +80,7 @@ impl Inbound {
             .qos2
             .iter()
             .position(|(known, receipt)| *known == id && *receipt == Receipt::Unconfirmed)?;
+        self.qos2_unconfirmed -= 1;
         if v5 && reason.is_error() {
             self.qos2.remove(at);
         } else {
@@ -120,15 +125,14 @@ impl Inbound {
     /// not be acknowledged before them (MQTT-4.6.0-2).
     #[inline]
     pub fn unconfirmed(&self) -> usize {
-        let pending = |(_, receipt): &&(PacketId, Receipt)| *receipt == Receipt::Unconfirmed;
-        usize::from(self.unconfirmed) + self.qos2.iter().filter(pending).count()
+        usize::from(self.unconfirmed) + usize::from(self.qos2_unconfirmed)
     }
 
     /// What a resumed session remembers: only QoS 2 publications already acknowledged with PUBREC.
     /// The client sends everything else again.
     pub fn into_saved(mut self) -> Self {
         self.qos2.retain(|(_, receipt)| *receipt == Receipt::Received);
-        Self { unconfirmed: 0, qos2: self.qos2, refused: Vec::new() }
+        Self { qos2: self.qos2, ..Self::default() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The brain of one client: an MQTT session as a state machine.
 //!
-//! Pure: packets and events in; replies appended to a buffer, and at most one [`Step`] for the shell
-//! to take, out. No socket, no clock, no runtime, which is what lets tests drive it through thousands
-//! of orders of events a second.
+//! Pure: packets and events in; replies appended to a buffer, and at most one [`Step`] for the
+//! shell to take, out. No socket, no clock, no runtime, which is what lets tests drive it through
+//! thousands of orders of events a second.
 
 pub mod catalogue;
 mod connect;
@@ -25,7 +25,7 @@ pub use policy::Policy;
 use crate::codec::mqtt::{
     self, AckKind, Disconnect, FrameError, Malformed, Packet, PacketId, QoS, ReasonCode, Version,
 };
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, ConnectRefusal};
 use inbound::{Arrival, Inbound};
 use outbound::Outbound;
 use saved::Saved;
@@ -45,6 +45,8 @@ pub enum Step<'a> {
     Connect(Hello),
     /// A message to carry: end it with [`Session::confirmed`], or with [`Session::dropped`].
     Publish(Incoming<'a>),
+    /// The client is not let in; close the connection once the buffer is sent.
+    Refused(ConnectRefusal, CloseReason),
     /// Close the connection once the buffer is sent.
     Close(CloseReason),
 }
@@ -85,6 +87,14 @@ impl Deref for Topic<'_> {
     }
 }
 
+/// Topics behind the aliases the client has set up: alias 1 first.
+#[derive(Debug, Default)]
+struct AliasesIn(Vec<Option<Rc<str>>>);
+
+/// Topics behind the aliases set up towards the client: alias 1 first.
+#[derive(Debug, Default)]
+struct AliasesOut(Vec<Box<str>>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No CONNECT yet.
@@ -112,10 +122,8 @@ pub struct Session {
     inbound: Inbound,
     outbound: Option<Box<Outbound>>,
     subscriptions: Option<Box<Subscriptions>>,
-    #[expect(clippy::box_collection, reason = "few clients use it, and all pay for its size")]
-    aliases_in: Option<Box<Vec<Option<Rc<str>>>>>,
-    #[expect(clippy::box_collection, reason = "likewise")]
-    aliases_out: Option<Box<Vec<Box<str>>>>,
+    aliases_in: Option<Box<AliasesIn>>,
+    aliases_out: Option<Box<AliasesOut>>,
     /// Topics resolved lately; the shell fills and reads it.
     topics: Option<Box<Topics>>,
 }
@@ -183,7 +191,8 @@ impl Session {
         })
     }
 
-    /// Tells a v5 client why it is disconnected; earlier versions have no such packet from a server.
+    /// Tells a v5 client why it is disconnected; earlier versions have no such packet from a
+    /// server.
     pub fn say_goodbye(&mut self, reason: ReasonCode, out: &mut Vec<u8>) {
         if self.state == State::Live && self.version.is_v5() {
             // Without properties a DISCONNECT always fits.
@@ -245,8 +254,8 @@ impl Session {
         })
     }
 
-    /// Sets up or follows a topic alias. One that is out of range, or unknown, is answered with the
-    /// code given (MQTT 5.0 §3.3.4).
+    /// Sets up or follows a topic alias. One out of range is invalid, one never set up a protocol
+    /// error (MQTT 5.0 §3.3.4).
     fn alias<'a>(
         &mut self,
         alias: u16,
@@ -256,10 +265,10 @@ impl Session {
         if alias > policy.topic_alias_maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }
-        let aliases = self.aliases_in.get_or_insert_default();
+        let aliases = &mut self.aliases_in.get_or_insert_default().0;
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
-            let known = aliases.get(at).and_then(|known| known.clone());
+            let known = aliases.get(at).cloned().flatten();
             return known.map(Topic::Aliased).ok_or(ReasonCode::ProtocolError);
         }
         if aliases.len() <= at {
@@ -450,6 +459,12 @@ impl Session {
         (self.keep_alive_s > 0).then(|| u64::from(self.keep_alive_s) * 1500)
     }
 
+    /// How many subscriptions the client holds.
+    #[inline]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |held| held.len())
+    }
+
     /// For how long the session outlives the connection, in seconds.
     pub fn expiry_s(&self) -> u32 {
         self.expiry_s
@@ -466,6 +481,7 @@ impl Session {
             subscriptions: self.subscriptions.map(|s| *s).unwrap_or_default(),
             outbound: self.outbound.map(|o| *o).unwrap_or_default(),
             inbound: self.inbound.into_saved(),
+            expiry_s: self.expiry_s,
         }
     }
 }

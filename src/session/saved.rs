@@ -15,4 +15,6 @@ pub struct Saved {
     pub outbound: Outbound,
     /// QoS 2 publications received and not yet released.
     pub inbound: Inbound,
+    /// For how long it outlives its connection, in seconds.
+    pub expiry_s: u32,
 }

@@ -10,7 +10,8 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Adds a filter or replaces the QoS it was granted. Returns `false` when `max` others are held.
+    /// Adds a filter or replaces the QoS it was granted. Returns `false` when `max` others are
+    /// held.
     pub fn insert(&mut self, filter: &str, qos: QoS, max: usize) -> bool {
         if let Some(entry) = self.entries.iter_mut().find(|(held, _)| **held == *filter) {
             entry.1 = qos;

@@ -15,6 +15,8 @@ struct Affinity {
     extension: ExtensionId,
     endpoint: Option<EndpointKey>,
     subject: Box<str>,
+    /// Nobody answers there any more. Kept to know whose messages on it were.
+    has_gone: bool,
 }
 
 /// The affinities of one connection.
@@ -32,13 +34,17 @@ impl Affinities {
     ) {
         let holds = |a: &&mut Affinity| a.extension == extension && a.endpoint == endpoint;
         match self.0.iter_mut().find(holds) {
-            Some(affinity) if *affinity.subject == *subject => return,
-            Some(affinity) => affinity.subject = subject.into(),
+            Some(affinity) if *affinity.subject == *subject && !affinity.has_gone => return,
+            Some(affinity) => {
+                affinity.subject = subject.into();
+                affinity.has_gone = false;
+            }
             None => {
                 if self.0.len() >= AFFINITIES_MAX {
                     self.0.remove(0);
                 }
-                self.0.push(Affinity { extension, endpoint, subject: subject.into() });
+                let (subject, has_gone) = (subject.into(), false);
+                self.0.push(Affinity { extension, endpoint, subject, has_gone });
             }
         }
         for topic in topics.iter_mut() {
@@ -51,20 +57,24 @@ impl Affinities {
     /// The subject set for an endpoint and an extension instance.
     pub fn get(&self, extension: ExtensionId, endpoint: Option<EndpointKey>) -> Option<&str> {
         let holds = |a: &&Affinity| a.extension == extension && a.endpoint == endpoint;
-        self.0.iter().find(holds).map(|affinity| &*affinity.subject)
+        let affinity = self.0.iter().find(holds).filter(|affinity| !affinity.has_gone);
+        affinity.map(|affinity| &*affinity.subject)
     }
 
-    /// Nobody answers on `subject`: forgets it, and says whose it was.
+    /// Nobody answers on `subject`: no more messages go there. Says whose it was, also when it has
+    /// been said before: more messages may have been under way.
     pub fn forget(&mut self, subject: &str, topics: &mut Topics) -> Option<ExtensionId> {
-        let at = self.0.iter().position(|affinity| *affinity.subject == *subject)?;
         for topic in topics.iter_mut() {
             if topic.affinity.as_deref() == Some(subject) {
                 topic.affinity = None;
             }
         }
-        let extension = self.0[at].extension;
-        self.0.retain(|affinity| *affinity.subject != *subject);
-        Some(extension)
+        let mut extension = None;
+        for affinity in self.0.iter_mut().filter(|affinity| *affinity.subject == *subject) {
+            affinity.has_gone = true;
+            extension = Some(affinity.extension);
+        }
+        extension
     }
 }
 
@@ -99,6 +109,13 @@ mod tests {
         assert!(affinities.get(cmx, endpoint).is_none());
         assert_eq!(affinities.forget("kaa.v1.replica.x.esp.ClientData", &mut topics), Some(dcx));
         assert!(topics.get(slot).affinity.is_none() && affinities.get(dcx, endpoint).is_none());
+        assert_eq!(
+            affinities.forget("kaa.v1.replica.x.esp.ClientData", &mut topics),
+            Some(dcx),
+            "a second message was under way"
+        );
+        affinities.set(dcx, endpoint, "kaa.v1.replica.x.esp.ClientData", &mut topics);
+        assert!(affinities.get(dcx, endpoint).is_some(), "it is back");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! NATS → device: answers and pushes of extension services, and what NATS says of our batches.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::connection::Hold;
 use super::core::Core;
 use super::correlation::ConnectionKey;
@@ -9,19 +7,24 @@ use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::codec::kp1::{self, ResponseTopic};
 use crate::codec::mqtt::{QoS, ReasonCode};
-use crate::session::catalogue::Extension;
+use crate::session::catalogue::{Extension, ExtensionId};
 use crate::session::topics::EndpointKey;
 use crate::session::{Delivery, Outgoing};
 use crate::shard::affinity;
 use crate::telemetry::{CloseReason, DropReason};
 use crate::uplink::ledger::{Outcome, Tag, Verdict};
 
+/// Place of no connection.
+const NOBODY: u32 = u32::MAX;
+
 impl Core {
     /// An ExtensionData datum has come, as an answer or a push. `reply_to` is where the extension
     /// wants the endpoint's next messages (4/ESP affinity).
     pub fn extension_data(&mut self, reply_to: Option<&str>, datum: &[u8]) {
-        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(reply_to, datum)));
-        let Ok(delivered) = delivered else { return self.counters.panics.add(1) };
+        let delivered = match ExtensionData::decode(datum) {
+            Ok(data) => self.deliver(reply_to, &data),
+            Err(_) => Err(DropReason::BadExtensionData),
+        };
         if let Err(reason) = delivered {
             self.counters.dropped(reason);
             if let Some(suppressed) = self.log_drop.allow(self.now.ms) {
@@ -30,8 +33,11 @@ impl Core {
         }
     }
 
-    fn deliver(&mut self, reply_to: Option<&str>, datum: &[u8]) -> Result<(), DropReason> {
-        let data = ExtensionData::decode(datum).map_err(|_| DropReason::BadExtensionData)?;
+    fn deliver(
+        &mut self,
+        reply_to: Option<&str>,
+        data: &ExtensionData<'_>,
+    ) -> Result<(), DropReason> {
         if data.expired(self.now.unix_ms) {
             return Err(DropReason::Expired);
         }
@@ -44,10 +50,24 @@ impl Core {
             // Without its token, or with one too many, it would come on a topic nobody knows.
             return Err(DropReason::BadExtensionData);
         }
-        let asker = self.asker(&data, extension)?;
+        let asker = self.asker(data, extension)?;
+        let mut handed_over = Ok(());
+        self.guard(asker.connection.index, |core| {
+            handed_over = core.hand_over(reply_to, data, extension, asker);
+        });
+        handed_over
+    }
+
+    fn hand_over(
+        &mut self,
+        reply_to: Option<&str>,
+        data: &ExtensionData<'_>,
+        extension: &Extension,
+        asker: Asker,
+    ) -> Result<(), DropReason> {
         let index = asker.connection.index;
         let endpoint = data.endpoint_id.and_then(|id| self.endpoints.find_key(id));
-        self.write_answer(&data, extension, endpoint)?;
+        self.write_answer(data, extension, endpoint)?;
         if let Some(subject) = reply_to {
             self.set_affinity(index, extension, endpoint, subject);
         }
@@ -67,8 +87,8 @@ impl Core {
     }
 
     /// Whose message this is: the connection the correlationId names; else the one that speaks for
-    /// the endpoint, which may be the same client come again; else the one that asked the same of an
-    /// endpoint-unaware instance, unless the correlationId names another.
+    /// the endpoint, which may be the same client come again; else the one that asked the same of
+    /// an endpoint-unaware instance, unless the correlationId names another.
     fn asker(&self, data: &ExtensionData<'_>, extension: &Extension) -> Result<Asker, DropReason> {
         let correlation = self.correlations.decode(data.correlation_id);
         if let Some(correlation) = correlation
@@ -81,8 +101,7 @@ impl Core {
             Some(id) => self
                 .endpoints
                 .find(id)
-                .and_then(|endpoint| endpoint.holder)
-                .map(|connection| Asker { connection, qos: push_qos }),
+                .map(|endpoint| Asker { connection: endpoint.holder, qos: push_qos }),
             None if correlation.is_some() => None,
             None => self.recent.find(Request {
                 app_version: data.app_version_name.unwrap_or_default(),
@@ -185,10 +204,15 @@ impl Core {
                 self.guard(outcome.tag.connection, |core| core.outcome(&outcome));
             }
             self.counters.confirmations.add(messages);
-            if let Some(latency_us) = confirmed.latency_us() {
-                self.latency.record_us(latency_us, messages.max(1));
+            if let Some(latency_us) = confirmed.latency_us().filter(|_| messages > 0) {
+                self.latency.record_us(latency_us, messages);
             }
             self.ledger.borrow_mut().recycle(confirmed);
+        }
+        while let Some(key) = self.window_waiting.pop() {
+            if self.find(key).is_some_and(|connection| connection.hold == Hold::Window) {
+                self.resume(key.index);
+            }
         }
         self.resume_waiting();
     }
@@ -201,10 +225,7 @@ impl Core {
         }
         match outcome.verdict {
             Verdict::Taken => self.acknowledge(key.index, tag, None),
-            Verdict::NoResponders => {
-                self.no_responders(key.index, tag, outcome);
-                self.acknowledge(key.index, tag, None);
-            }
+            Verdict::NoResponders => self.no_responders(key.index, tag, outcome),
             Verdict::Refused => self.uplink_refused(key.index, tag, DropReason::UplinkUnavailable),
             Verdict::TooLarge => self.uplink_refused(key.index, tag, DropReason::PayloadTooLarge),
         }
@@ -224,9 +245,11 @@ impl Core {
         connection.session.confirmed(id, qos, &mut connection.out);
         let may_go_on = connection.hold == Hold::Window
             && !connection.session.window_is_full(&self.settings.policy);
+        let key = connection.key(index);
         self.touch(index);
         if may_go_on {
-            self.resume(index);
+            // Once all that is confirmed has been acknowledged, not packet by packet.
+            self.window_waiting.push(key);
         }
     }
 
@@ -245,28 +268,55 @@ impl Core {
         }
     }
 
-    /// Nobody listens for the message: says 503 where the client has asked for an answer, and
-    /// forgets the affinity that led there.
+    /// Nobody listens for the message. On a subject of affinity that is no more than a replica that
+    /// has gone: a message of QoS 1 or 2 goes to the instance instead (one of QoS 0 is never sent
+    /// twice). Otherwise its client is told 503 where it has asked for an answer.
     #[cold]
     fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
-        self.counters.no_responders.add(1);
         let Some(subject) = subject_of(outcome.frame) else { return };
         let connection = &mut self.connections[index as usize];
         let forgotten = match &mut connection.affinities {
             Some(affinities) => affinities.forget(subject, connection.session.topics()),
             None => None,
         };
-        if !tag.has_request_id {
-            return;
-        }
-        let catalogue = self.catalogue.clone();
         let extension = match forgotten {
-            Some(id) => Some(catalogue.extension(id)),
-            None => instance_of(subject).and_then(|name| catalogue.extension_named(name)),
+            Some(id) if tag.packet_id.is_some() => {
+                self.carry_again(tag, id, outcome.payload());
+                return self.acknowledge(index, tag, None);
+            }
+            Some(id) => Some(id),
+            None => instance_of(subject).and_then(|name| self.catalogue.id_of(name)),
         };
-        let (Some(extension), Ok(data)) = (extension, ClientData::decode(outcome.payload())) else {
-            return;
-        };
+        self.counters.no_responders.add(1);
+        if let Some(extension) = extension.filter(|_| tag.has_request_id) {
+            self.answer_unheard(index, tag, extension, outcome.payload());
+        }
+        self.acknowledge(index, tag, None);
+    }
+
+    /// Sends a ClientData to its extension instance after the replica it was meant for has gone. It
+    /// is acknowledged now, in its turn, so nobody is owed anything for this second time.
+    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) {
+        let address = &self.addresses[usize::from(extension.0)];
+        let mut size = itoa::Buffer::new();
+        let size = size.format(datum.len()).as_bytes();
+        let unowed = Tag { connection: NOBODY, has_request_id: false, ..tag };
+        let appended =
+            self.ledger.borrow_mut().append(address.subject, Some(unowed), self.now.us, |batch| {
+                for part in [&address.head, size, b"\r\n", datum, b"\r\n"] {
+                    batch.extend_from_slice(part);
+                }
+            });
+        if appended.is_err() {
+            self.counters.dropped(DropReason::UplinkFull);
+        }
+    }
+
+    /// Answers 503 to a request that nobody heard.
+    fn answer_unheard(&mut self, index: u32, tag: Tag, extension: ExtensionId, datum: &[u8]) {
+        let catalogue = self.catalogue.clone();
+        let extension = catalogue.extension(extension);
+        let Ok(data) = ClientData::decode(datum) else { return };
         let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
         let mut topic = Vec::new();
         ResponseTopic {

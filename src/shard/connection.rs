@@ -64,7 +64,8 @@ pub struct Connection {
     pub cancelling: bool,
     /// Whether the peer has closed its side.
     pub peer_closed: bool,
-    /// Whether it is on the shard's list of connections with something to do at the end of the turn.
+    /// Whether it is on the shard's list of connections with something to do at the end of the
+    /// turn.
     pub is_dirty: bool,
     /// Why no packet is taken.
     pub hold: Hold,

@@ -1,7 +1,7 @@
 //! What a shard knows and decides, without its ring and its sockets' readiness: bytes of a
 //! connection in, packets for connections and messages for NATS out.
 //!
-//! The shell ([`super::Shard`]) owns the ring. It gives events to the core and afterwards carries
+//! The shell ([`super`]) owns the ring. It gives events to the core and afterwards carries
 //! out what the core has left behind: `dirty` names the connections that have something to send, or
 //! that are to be read from again, or no more, or to be closed.
 
@@ -92,6 +92,8 @@ pub struct Core {
     pub(super) dirty: Vec<u32>,
     /// Connections that wait for room in the uplink, first come first served.
     pub(super) waiting: VecDeque<ConnectionKey>,
+    /// Connections whose window has room again, until the end of [`Core::settle`].
+    pub(super) window_waiting: Vec<ConnectionKey>,
     pub(super) drain: Drain,
     pub(super) log_drop: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
@@ -155,6 +157,7 @@ impl Core {
             now: Now::default(),
             dirty: Vec::new(),
             waiting: VecDeque::new(),
+            window_waiting: Vec::new(),
             drain: Drain::No,
             log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
             topic_text: Vec::new(),
@@ -167,8 +170,12 @@ impl Core {
         match mail {
             Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
             Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
-            Mail::Takeover { connection } => self.give_way(connection),
-            Mail::SessionMoved { to, client_id, saved } => self.session_moved(to, client_id, saved),
+            Mail::Takeover { connection } => {
+                self.guard(connection.index, |core| core.give_way(connection));
+            }
+            Mail::SessionMoved { to, client_id, saved } => {
+                self.guard(to.index, |core| core.session_moved(to, client_id, saved));
+            }
             Mail::Drain => self.begin_drain(),
         }
     }
@@ -206,6 +213,10 @@ impl Core {
 
     /// Bytes have come from a connection.
     pub fn received(&mut self, index: u32, bytes: &[u8]) {
+        self.guard(index, |core| core.take_bytes(index, bytes));
+    }
+
+    fn take_bytes(&mut self, index: u32, bytes: &[u8]) {
         self.counters.socket_bytes_in.add(bytes.len() as u64);
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         if connection.life != Life::Open {
@@ -279,7 +290,7 @@ impl Core {
         }
         let connection = &mut self.connections[index as usize];
         if connection.out.is_empty() {
-            // Nothing was answered: a client that only publishes holds no buffer.
+            // Nothing was to be said: it must not keep the buffer while it is quiet.
             self.pool.give(std::mem::take(&mut connection.out));
         }
         taken
@@ -338,7 +349,13 @@ impl Core {
             connection.out = self.pool.take();
         }
         let out_before = connection.out.len();
+        let subscriptions_before = connection.session.subscriptions();
         let step = connection.session.packet(packet, &self.settings.policy, &mut connection.out);
+        let subscriptions = connection.session.subscriptions();
+        if subscriptions != subscriptions_before {
+            let gauge = &self.counters.subscriptions;
+            gauge.set(gauge.get() + subscriptions as u64 - subscriptions_before as u64);
+        }
         if connection.out.len() > out_before {
             self.touch(index);
         }
@@ -346,12 +363,19 @@ impl Core {
             Step::Done => {}
             Step::Publish(incoming) => self.publish(index, incoming),
             Step::Connect(hello) => self.enter(index, hello),
+            Step::Refused(label, reason) => {
+                self.counters.connect_refused(label);
+                self.close(index, reason);
+            }
             Step::Close(reason) => self.close(index, reason),
         }
     }
 
     /// The uplink has room again: connections that wait for it go on, in turn.
     pub(super) fn resume_waiting(&mut self) {
+        if self.waiting.is_empty() || !self.ledger.borrow().has_room_again() {
+            return;
+        }
         for _ in 0..self.waiting.len() {
             if self.ledger.borrow().is_full() {
                 return;
@@ -449,6 +473,10 @@ impl Core {
     /// Gives up the session of a connection that has ended.
     fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
         let place = Place { shard: self.number, connection: key };
+        if session.is_live() {
+            self.counters.sessions.sub(1);
+            self.counters.subscriptions.sub(session.subscriptions() as u64);
+        }
         if let Some(client_id) = entering {
             self.registry.abandon(&client_id, place);
         }

@@ -1,6 +1,6 @@
 //! The correlationId of a ClientData. It is opaque to everybody else; to us it tells, when an
-//! extension service echoes it, which connection asked and at which QoS, so that no table of pending
-//! requests is needed.
+//! extension service echoes it, which connection asked and at which QoS, so that no table of
+//! pending requests is needed.
 
 use crate::codec::mqtt::QoS;
 

@@ -1,15 +1,20 @@
-//! Which connection of this shard speaks for an endpoint: where answers without a known request,
-//! and pushes, go.
+//! Which connections of this shard speak for an endpoint, and which of them gets its pushes and the
+//! answers without a known request.
 
 use std::collections::HashMap;
+use std::mem;
 
 use slab::Slab;
 
 use super::correlation::ConnectionKey;
 use crate::session::topics::EndpointKey;
 
+/// Connections of one shard that an endpoint remembers at most. One more, and the one whose last
+/// word is the oldest is forgotten until it speaks again.
+pub const SPEAKERS_MAX: usize = 8;
+
 /// An endpoint's route. Several connections may speak for one endpoint in turns; the route follows
-/// the one that spoke last.
+/// the one that spoke last, and falls back to the one before when that leaves.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The endpoint's id in 4/ESP.
@@ -18,9 +23,46 @@ pub struct Endpoint {
     pub token: Box<str>,
     /// The application version it last spoke as.
     pub app_version: Box<str>,
-    /// Who speaks for it; `None` after it has moved to another shard.
-    pub holder: Option<ConnectionKey>,
+    /// The connection that spoke for it last, of those that have not ended. It gets what comes here
+    /// also after the endpoint has moved to another shard: then the directory sends nothing more.
+    pub holder: ConnectionKey,
+    /// The others that spoke for it and have not ended, in the order of their last words. Mostly
+    /// empty.
+    earlier: Vec<ConnectionKey>,
+    /// Whether the directory has been told of it since it last moved to another shard; if not, the
+    /// next message tells it.
+    is_reported: bool,
     generation: u32,
+}
+
+impl Endpoint {
+    fn take(&mut self, holder: ConnectionKey) -> Claim {
+        if self.holder != holder {
+            self.earlier.retain(|&other| other != holder);
+            if self.earlier.len() + 1 == SPEAKERS_MAX {
+                self.earlier.remove(0);
+            }
+            self.earlier.push(mem::replace(&mut self.holder, holder));
+        } else if self.is_reported {
+            return Claim::Held;
+        }
+        if mem::replace(&mut self.is_reported, true) { Claim::Moved } else { Claim::New }
+    }
+
+    /// Forgets a connection that has ended; `false` when no other is left.
+    fn leave(&mut self, speaker: ConnectionKey) -> bool {
+        if self.holder != speaker {
+            self.earlier.retain(|&other| other != speaker);
+            return true;
+        }
+        match self.earlier.pop() {
+            Some(before) => {
+                self.holder = before;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 /// Whether claiming an endpoint changed who speaks for it.
@@ -59,14 +101,16 @@ impl Endpoints {
             if *endpoint.app_version != *app_version {
                 endpoint.app_version = app_version.into();
             }
-            return (key, Self::take(endpoint, holder));
+            return (key, endpoint.take(holder));
         }
         self.next_generation = self.next_generation.wrapping_add(1);
         let endpoint = Endpoint {
             id: id.into(),
             token: token.into(),
             app_version: app_version.into(),
-            holder: Some(holder),
+            holder,
+            earlier: Vec::new(),
+            is_reported: true,
             generation: self.next_generation,
         };
         let index = self.slots.insert(endpoint) as u32;
@@ -75,19 +119,11 @@ impl Endpoints {
         (key, Claim::New)
     }
 
-    fn take(endpoint: &mut Endpoint, holder: ConnectionKey) -> Claim {
-        match endpoint.holder.replace(holder) {
-            None => Claim::New,
-            Some(before) if before == holder => Claim::Held,
-            Some(_) => Claim::Moved,
-        }
-    }
-
     /// As [`Endpoints::claim`] for an endpoint resolved before; `None` when that route has gone.
     #[inline]
     pub fn reclaim(&mut self, key: EndpointKey, holder: ConnectionKey) -> Option<Claim> {
         let endpoint = self.slots.get_mut(key.index as usize)?;
-        (endpoint.generation == key.generation).then(|| Self::take(endpoint, holder))
+        (endpoint.generation == key.generation).then(|| endpoint.take(holder))
     }
 
     /// The endpoint of that id.
@@ -111,30 +147,27 @@ impl Endpoints {
         self.by_id.get(id).copied()
     }
 
-    /// The endpoint now speaks through another shard: pushes no longer come here, and the next
-    /// message from here takes it back.
+    /// The endpoint now speaks through another shard: the directory sends its pushes there, and the
+    /// next message from here takes it back.
     pub fn moved_away(&mut self, id: &str) {
         if let Some(key) = self.by_id.get(id) {
-            self.slots[key.index as usize].holder = None;
+            self.slots[key.index as usize].is_reported = false;
         }
     }
 
-    /// A connection has gone: forgets `keys`, the endpoints it spoke for, unless another connection
-    /// speaks for them now. `gone` is told their ids: also of those that have moved to another
-    /// shard, since the directory knows better, and may have taken them to be here again while word
-    /// of an earlier move was still on its way.
+    /// A connection has gone, which spoke for the endpoints of `keys`: each goes back to the
+    /// connection that spoke for it before, and is forgotten when there is none. `gone` is told the
+    /// ids of those: also of endpoints that have moved to another shard, since the directory would
+    /// come back to this one when that shard loses them.
     pub fn release(
         &mut self,
         keys: impl IntoIterator<Item = EndpointKey>,
-        holder: ConnectionKey,
+        speaker: ConnectionKey,
         mut gone: impl FnMut(Box<str>),
     ) {
         for key in keys {
-            let stands = self.slots.get(key.index as usize).is_some_and(|endpoint| {
-                endpoint.generation == key.generation
-                    && endpoint.holder.is_none_or(|other| other == holder)
-            });
-            if !stands {
+            let Some(endpoint) = self.slots.get_mut(key.index as usize) else { continue };
+            if endpoint.generation != key.generation || endpoint.leave(speaker) {
                 continue;
             }
             let endpoint = self.slots.remove(key.index as usize);
@@ -157,6 +190,7 @@ impl Endpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const A: ConnectionKey = ConnectionKey { index: 1, generation: 1 };
     const B: ConnectionKey = ConnectionKey { index: 2, generation: 1 };
@@ -174,10 +208,22 @@ mod tests {
         assert_eq!(claim, Claim::New);
         assert_eq!(endpoints.reclaim(key, A), Some(Claim::Held));
         assert_eq!(endpoints.reclaim(key, B), Some(Claim::Moved));
-        assert_eq!(endpoints.find("e").expect("routed").holder, Some(B));
-        assert!(release(&mut endpoints, key, A).is_empty(), "A speaks for it no more");
+        assert_eq!(endpoints.find("e").expect("routed").holder, B);
+        assert!(release(&mut endpoints, key, A).is_empty(), "B speaks for it");
+        assert_eq!(endpoints.find("e").expect("routed").holder, B);
         assert_eq!(release(&mut endpoints, key, B), ["e"]);
         assert!(endpoints.is_empty());
+    }
+
+    #[test]
+    fn the_route_falls_back_when_the_last_speaker_leaves() {
+        let mut endpoints = Endpoints::default();
+        let (key, _) = endpoints.claim("e", "t", "v", A);
+        endpoints.claim("e", "t", "v", B);
+        assert!(release(&mut endpoints, key, B).is_empty(), "A is still there");
+        assert_eq!(endpoints.find("e").expect("routed").holder, A);
+        assert_eq!(endpoints.reclaim(key, A), Some(Claim::Held), "there is nothing to tell");
+        assert_eq!(release(&mut endpoints, key, A), ["e"]);
     }
 
     #[test]
@@ -186,7 +232,10 @@ mod tests {
         let (key, _) = endpoints.claim("e", "t", "v", A);
         endpoints.moved_away("e");
         assert_eq!(endpoints.reclaim(key, A), Some(Claim::New), "the directory must be told again");
+        endpoints.reclaim(key, B);
         endpoints.moved_away("e");
+        assert_eq!(endpoints.find("e").expect("known").holder, B, "should the directory come back");
+        assert!(release(&mut endpoints, key, B).is_empty());
         assert_eq!(release(&mut endpoints, key, A), ["e"]);
         assert!(endpoints.is_empty());
     }
@@ -201,5 +250,70 @@ mod tests {
         assert_eq!(endpoints.reclaim(old, A), None);
         assert!(release(&mut endpoints, old, A).is_empty());
         assert!(endpoints.find("f").is_some());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Speak(u32),
+        MoveAway,
+        Leave(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let speaker = 0..SPEAKERS_MAX as u32 + 3;
+        prop_oneof![
+            5 => speaker.clone().prop_map(Step::Speak),
+            1 => Just(Step::MoveAway),
+            3 => speaker.prop_map(Step::Leave),
+        ]
+    }
+
+    proptest! {
+        /// Whoever speaks and leaves in whatever order: the endpoint is with the latest of the
+        /// connections that are still there, and its end is told when the last one leaves.
+        #[test]
+        fn the_latest_speaker_that_is_still_there_holds_the_endpoint(
+            steps in prop::collection::vec(step(), 0..120)
+        ) {
+            let connection = |index| ConnectionKey { index, generation: 1 };
+            let mut endpoints = Endpoints::default();
+            let mut key = None;
+            let mut speakers: Vec<u32> = Vec::new();
+            let mut is_reported = false;
+            for step in steps {
+                match step {
+                    Step::Speak(speaker) => {
+                        let expected = match speakers.last() {
+                            Some(last) if is_reported && *last == speaker => Claim::Held,
+                            Some(_) if is_reported => Claim::Moved,
+                            _ => Claim::New,
+                        };
+                        let (at, claim) = endpoints.claim("e", "t", "v", connection(speaker));
+                        prop_assert_eq!(claim, expected);
+                        key = Some(at);
+                        is_reported = true;
+                        speakers.retain(|other| *other != speaker);
+                        speakers.push(speaker);
+                        if speakers.len() > SPEAKERS_MAX {
+                            speakers.remove(0);
+                        }
+                    }
+                    Step::MoveAway => {
+                        endpoints.moved_away("e");
+                        is_reported = false;
+                    }
+                    Step::Leave(speaker) => {
+                        let Some(key) = key else { continue };
+                        let ends = speakers == [speaker];
+                        let gone = release(&mut endpoints, key, connection(speaker));
+                        prop_assert_eq!(gone.len(), usize::from(ends));
+                        speakers.retain(|other| *other != speaker);
+                        is_reported &= !ends;
+                    }
+                }
+                let holder = endpoints.find("e").map(|endpoint| endpoint.holder.index);
+                prop_assert_eq!(holder, speakers.last().copied());
+            }
+        }
     }
 }

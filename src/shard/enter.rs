@@ -108,8 +108,8 @@ impl Core {
     ) {
         let place = Place { shard: self.number, connection: to };
         if self.find(to).is_none_or(|connection| connection.entering.is_none()) {
-            // It has ended meanwhile. What is left of the session's time is not known here.
-            let expiry_s = self.settings.policy.session_expiry_s_max;
+            // It has ended meanwhile.
+            let expiry_s = saved.as_ref().map_or(0, |saved| saved.expiry_s);
             return self.release(place, client_id, saved, expiry_s);
         }
         self.connections[to.index as usize].entering = None;
@@ -131,6 +131,8 @@ impl Core {
         let inherited = inherited.map(|saved| *saved);
         let policy = &self.settings.policy;
         connection.session.accept(client_id, is_assigned, inherited, policy, &mut connection.out);
+        self.counters.sessions.add(1);
+        self.counters.subscriptions.add(connection.session.subscriptions() as u64);
         if let Some(silence_ms) = connection.session.silence_ms_max() {
             let deadline_ms = connection.heard_ms + silence_ms;
             self.check_at(index, deadline_ms);

@@ -39,8 +39,9 @@ pub enum Mail {
         /// The ExtensionData datum, not decoded in full yet.
         datum: Bytes,
     },
-    /// The endpoint now speaks through another shard: its route here is to be forgotten, without
-    /// an [`Report::EndpointGone`].
+    /// The endpoint now speaks through another shard and its pushes go there: whoever speaks for it
+    /// here is to be reported anew. The connections that have spoken for it stay known, since its
+    /// pushes come back here when the other shard loses it.
     RouteMoved {
         /// Id of the endpoint.
         endpoint: Box<str>,
@@ -51,8 +52,8 @@ pub enum Mail {
         /// The connection that has owned the client id until now.
         connection: ConnectionKey,
     },
-    /// A session for a connection of this shard that waits for it: that of the owner before, who has
-    /// ended.
+    /// A session for a connection of this shard that waits for it: that of the owner before, who
+    /// has ended.
     SessionMoved {
         /// The connection that waits for it.
         to: ConnectionKey,
@@ -75,7 +76,7 @@ pub enum Report {
         /// Id of the endpoint.
         endpoint: Box<str>,
     },
-    /// The endpoint no longer speaks through this shard.
+    /// No connection that has spoken for the endpoint is left on this shard.
     EndpointGone {
         /// The reporting shard.
         shard: u16,
@@ -220,7 +221,7 @@ impl Reporter {
         self.report(Report::EndpointHere { shard: self.shard, endpoint });
     }
 
-    /// The endpoint no longer speaks through this shard.
+    /// No connection that has spoken for the endpoint is left on this shard.
     pub fn endpoint_gone(&mut self, endpoint: Box<str>) {
         self.report(Report::EndpointGone { shard: self.shard, endpoint });
     }
@@ -292,6 +293,8 @@ impl Reporter {
 mod tests {
     use super::*;
     use crate::rt::eventfd::testing::wait_readable;
+    use crate::rt::ready::Readiness;
+    use crate::rt::runtime;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -347,8 +350,8 @@ mod tests {
                             thread::yield_now();
                         }
                         // Gaps let the reader fall asleep in between, which is what is tested.
-                        if number % 64 == 0 {
-                            thread::sleep(Duration::from_micros(50));
+                        while number % 64 == 0 && !sender.0.mails.is_empty() {
+                            thread::yield_now();
                         }
                     }
                 })
@@ -364,6 +367,33 @@ mod tests {
             sender.join().expect("sender ends");
         }
         assert_eq!(taken, SENDERS * MAILS_EACH);
+    }
+
+    #[test]
+    fn a_shard_asleep_in_its_runtime_wakes_for_every_mail() {
+        const MAILS: usize = 5_000;
+        let (sender, mut mailbox) = mailbox().expect("a descriptor is left");
+        let (taken, is_taken) = mpsc::channel(1);
+        let mut is_taken = is_taken;
+        let other = thread::spawn(move || {
+            for _ in 0..MAILS {
+                sender.post(Mail::Drain).expect("room");
+                is_taken.blocking_recv().expect("the shard lives");
+            }
+        });
+        let shard = async || {
+            let readiness = Readiness::new(&mailbox).expect("a descriptor is left");
+            let mut count = 0;
+            while count < MAILS {
+                readiness.ready().await.expect("waits");
+                for _ in 0..mailbox.drain(|_| {}) {
+                    taken.try_send(()).expect("one mail at a time");
+                    count += 1;
+                }
+            }
+        };
+        runtime::run(None, shard).expect("a runtime");
+        other.join().expect("the other thread ends well");
     }
 
     fn reporter(room: usize) -> (Reporter, mpsc::Receiver<Report>, Arc<ShardCounters>) {

@@ -13,6 +13,7 @@ pub mod correlation;
 mod drain;
 pub mod endpoints;
 mod enter;
+mod gate;
 pub mod mail;
 mod pool;
 mod publish;
@@ -41,6 +42,7 @@ use crate::rt::task::Notify;
 use crate::telemetry::clock;
 use crate::uplink::{Handler, Link};
 use core::{Core, Now};
+use gate::Gate;
 use mail::Mail;
 
 /// Completions taken in one turn before other tasks get theirs.
@@ -64,6 +66,7 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<TcpListener>,
     /// Listeners whose accept has stopped and is armed again at the next tick.
     pub(crate) stopped_listeners: Vec<u32>,
+    pub(crate) gate: Gate,
 }
 
 impl Shell {
@@ -74,6 +77,7 @@ impl Shell {
         let state = &mut *self.state.borrow_mut();
         state.core.now = now();
         work(state);
+        state.turn_gate();
         state.core.resume_waiting();
         state.carry_out();
         self.link.flush();
@@ -129,6 +133,16 @@ impl Handler for Shell {
         self.state.borrow_mut().core.batch_sizes.record(u64::from(messages));
     }
 
+    fn on_written(&self) {
+        let has_waiting = {
+            let state = self.state.borrow();
+            state.gate.is_shut() || !state.core.waiting.is_empty()
+        };
+        if has_waiting {
+            self.turn(|state| state.core.resume_waiting());
+        }
+    }
+
     fn on_turn_end(&self) {
         self.turn(|_| {});
     }
@@ -141,7 +155,7 @@ impl State {
             tracing::error!(shard = self.core.number, %error, "the device ring refuses work");
         }
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
-            match self.ring.next() {
+            match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
                 None => return false,
             }
@@ -159,12 +173,24 @@ impl State {
                 }
             }
             Completion::AcceptStopped { listener, error } => self.accept_stopped(listener, &error),
+            Completion::Received { .. } | Completion::ReceiveStopped { .. } => {
+                self.arrive(completion);
+            }
+            Completion::Sent { key, bytes, result } => {
+                self.core.sent(key, bytes, result.is_ok());
+            }
+        }
+    }
+
+    /// Takes what a receive has brought, or its end.
+    fn complete_receive(&mut self, completion: Completion) {
+        match completion {
             Completion::Received { key, buffer, len, armed } => {
                 if !armed {
                     self.core.receive_stopped(key);
                 }
                 let bytes = self.ring.buffers().bytes(&buffer, len);
-                self.core.guard(key, |core| core.received(key, bytes));
+                self.core.received(key, bytes);
                 self.ring.recycle(buffer);
             }
             Completion::ReceiveStopped { key, why } => {
@@ -176,10 +202,7 @@ impl State {
                     Stopped::Cancelled => {}
                 }
             }
-            Completion::Sent { key, bytes, result } => {
-                let is_ok = result.is_ok();
-                self.core.guard(key, |core| core.sent(key, bytes, is_ok));
-            }
+            _ => {}
         }
     }
 
@@ -193,6 +216,9 @@ impl State {
     fn accept_stopped(&mut self, listener: u32, error: &std::io::Error) {
         if self.core.is_draining() {
             return;
+        }
+        if socket::is_of_one_connection(error) {
+            return self.accept(listener);
         }
         tracing::error!(
             shard = self.core.number,

@@ -14,6 +14,8 @@ use crate::session::topics::{ResolvedTopic, TopicSlot};
 use crate::telemetry::{AnswerStatus, CloseReason, DropReason};
 use crate::uplink::ledger::{SubjectId, Tag};
 
+/// Level of a 1/KP topic that holds the endpoint token, if it has one.
+const TOKEN_LEVEL: usize = 3;
 /// Bits of the first byte of a PUBLISH that hold its QoS.
 const QOS_BITS: u8 = 0b110;
 
@@ -35,6 +37,7 @@ impl Drop {
             status_code: refusal.status_code(),
             code: match refusal {
                 Refusal::ExtensionNotAllowed => ReasonCode::NotAuthorized,
+                Refusal::TooManyEndpoints => ReasonCode::QuotaExceeded,
                 _ => ReasonCode::TopicNameInvalid,
             },
             must_not_acknowledge: false,
@@ -93,8 +96,9 @@ impl Core {
         self.give_up(index, &incoming, dropped);
     }
 
-    /// Debug builds panic on a PUBLISH to the topic in [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic
-    /// in one connection costs only that connection.
+    /// Debug builds panic on a PUBLISH to the topic in
+    /// [`FAULT_VARIABLE`](super::settings::FAULT_VARIABLE), for the test that a panic in one
+    /// connection costs only that connection.
     #[cfg(debug_assertions)]
     fn panic_on_fault_topic(&self, topic: &str) {
         let is_fault = self.settings.fault_topic.as_deref() == Some(topic);
@@ -152,6 +156,16 @@ impl Core {
         self.counters.endpoints.set(self.endpoints.len() as u64);
     }
 
+    /// A connection may speak for one more endpoint only below its limit.
+    fn check_endpoints(&self, index: u32, endpoint_id: &str) -> Result<(), Refusal> {
+        let Some(held) = &self.connections[index as usize].endpoints else { return Ok(()) };
+        let is_held = self.endpoints.find_key(endpoint_id).is_some_and(|key| held.contains(&key));
+        if is_held || held.len() < self.settings.endpoints_max {
+            return Ok(());
+        }
+        Err(Refusal::TooManyEndpoints)
+    }
+
     /// Follows a topic not seen lately. `base` is what it is remembered by, if it can be.
     #[cold]
     fn resolve(
@@ -167,6 +181,7 @@ impl Core {
         let endpoint_id = token.map(|token| self.settings.provider.endpoint_id(token));
         let endpoint = match (token, endpoint_id) {
             (Some(token), Some(id)) => {
+                self.check_endpoints(index, id)?;
                 let (key, claim) = self.endpoints.claim(id, token, app_version, holder);
                 if claim != Claim::Held {
                     self.claimed(index, key, claim);
@@ -328,7 +343,8 @@ impl Core {
         self.touch(index);
     }
 
-    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a topic.
+    /// Sends the error form of 1/KP on `<request topic>/error`, if that is not too long for a
+    /// topic.
     pub(super) fn answer_error(
         &mut self,
         index: u32,
@@ -361,11 +377,20 @@ impl Core {
             shard = self.number,
             client_id = client_id.as_deref().unwrap_or(""),
             peer = self.peer(index),
-            topic,
+            topic = %without_token(topic),
             %reason,
             suppressed,
             "message dropped"
         );
+    }
+}
+
+/// A topic as it may be logged: an endpoint token is a credential.
+fn without_token(topic: &str) -> String {
+    let mask = |(level, text)| if level == TOKEN_LEVEL { "***" } else { text };
+    match topic.starts_with("kp1/") {
+        true => topic.split('/').enumerate().map(mask).collect::<Vec<_>>().join("/"),
+        false => topic.to_owned(),
     }
 }
 

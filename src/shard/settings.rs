@@ -18,6 +18,8 @@ pub struct ShardSettings {
     pub core: Option<usize>,
     /// Connections of this shard.
     pub connections_max: usize,
+    /// Endpoints one connection may speak for.
+    pub endpoints_max: usize,
     /// Milliseconds from accepted to CONNECT.
     pub connect_timeout_ms: u32,
     /// Limits of a session.

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::core::{Core, Surroundings};
+use super::gate::Gate;
 use super::mail::{MailSender, Mailbox, Reporter};
 use super::registry::Registry;
 use super::settings::ShardSettings;
@@ -18,12 +19,12 @@ use super::{Shell, State};
 use crate::rt::ready::Readiness;
 use crate::rt::ring::DeviceRing;
 use crate::rt::runtime;
-use crate::rt::task::{Notify, sleep, spawn, yield_fairly};
+use crate::rt::task::{Notify, sleep, spawn};
 use crate::session::catalogue::Catalogue;
 use crate::telemetry::{ShardCounters, clock};
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
 
-/// Turns of the device ring in a row before other tasks of the shard get theirs.
+/// Turns of the device ring in a row before other tasks, timers and NATS get theirs.
 const TURNS_IN_A_ROW_MAX: usize = 8;
 
 /// What a shard is made of.
@@ -121,7 +122,13 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let core = Core::new(parts.number, parts.settings, surroundings, clock::monotonic_ms());
     let listeners = parts.listeners;
     let shell = Rc::new(Shell {
-        state: RefCell::new(State { core, ring, listeners, stopped_listeners: Vec::new() }),
+        state: RefCell::new(State {
+            core,
+            ring,
+            listeners,
+            stopped_listeners: Vec::new(),
+            gate: Gate::default(),
+        }),
         link: link.clone(),
         is_done: Notify::new(),
     });
@@ -144,15 +151,15 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
 
 async fn serve_devices(shell: Rc<Shell>, readiness: Readiness) {
     loop {
+        // Also the fair way to give way in between: with more to do this returns at once, but only
+        // after the runtime has looked at its own ring and its timers.
         if let Err(error) = readiness.ready().await {
             tracing::error!(%error, "waiting for devices failed");
             sleep(Duration::from_millis(TICK_MS)).await;
         }
-        let mut turns = 0;
-        while shell.device_turn() {
-            turns += 1;
-            if turns % TURNS_IN_A_ROW_MAX == 0 {
-                yield_fairly().await;
+        for _ in 0..TURNS_IN_A_ROW_MAX {
+            if !shell.device_turn() {
+                break;
             }
         }
     }

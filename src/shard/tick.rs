@@ -21,11 +21,14 @@ impl Core {
         let mut due = Vec::new();
         self.wheel.sweep(self.now.ms, &mut due);
         for key in due {
-            self.look_at(key);
+            self.guard(key.index, |core| core.look_at(key));
         }
         let shards = self.peers.len().max(1);
         let turn = (self.now.ms / super::wheel::TICK_MS) as usize;
         self.registry.sweep(turn * shards + usize::from(self.number), self.now.ms);
+        if self.number == 0 {
+            self.counters.sessions_kept.set(self.registry.kept() as u64);
+        }
         self.reporter.retry();
         self.latency.hand_over(&self.counters.confirm_latency);
         self.batch_sizes.hand_over(&self.counters.batch_sizes);
@@ -69,7 +72,8 @@ impl Core {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
         let silence_ms = connection.session.silence_ms_max()?;
-        // Whoever is not read from cannot be heard; but who does not read has itself to blame.
+        // Whoever is not read from cannot be heard; who is not read from because it does not read
+        // itself has only itself to blame.
         let heard_ms = match connection.hold {
             Hold::None | Hold::Output => connection.heard_ms,
             Hold::Entering | Hold::Uplink | Hold::Window | Hold::Draining => self.now.ms,

@@ -122,8 +122,15 @@ const COUNTERS: &[Plain] = &[
 
 const GAUGES: &[Plain] = &[
     ("ringgate_connections_open", "Device connections open.", |s| s.connections_open.get()),
-    ("ringgate_sessions", "Sessions kept, connected or not.", |s| s.sessions.get()),
-    ("ringgate_subscriptions", "Subscriptions of the sessions.", |s| s.subscriptions.get()),
+    ("ringgate_sessions", "Sessions connected.", |s| s.sessions.get()),
+    (
+        "ringgate_sessions_kept",
+        "Sessions that wait for their client to come back; shard 0 says it for the process.",
+        |s| s.sessions_kept.get(),
+    ),
+    ("ringgate_subscriptions", "Subscriptions of the connected sessions.", |s| {
+        s.subscriptions.get()
+    }),
     ("ringgate_endpoints", "Endpoints with a route.", |s| s.endpoints.get()),
     ("ringgate_uplink_unconfirmed_bytes", "Bytes kept until NATS confirms them.", |s| {
         s.unconfirmed_bytes.get()

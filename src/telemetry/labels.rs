@@ -3,7 +3,9 @@
 
 /// Declares an enum of label values with `ALL`, `COUNT`, `as_str` and `index`.
 macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
@@ -122,6 +124,8 @@ labels! {
         UplinkFull => "uplink_full",
         /// An answer or a push for an endpoint that has no route here.
         NoRoute => "no_route",
+        /// The connection speaks for as many endpoints as it may.
+        TooManyEndpoints => "too_many_endpoints",
         /// The client reads too slowly.
         SlowConsumer => "slow_consumer",
         /// An ExtensionData datum that does not decode.
@@ -144,6 +148,8 @@ labels! {
         S404 => "404",
         /// 413
         S413 => "413",
+        /// 429
+        S429 => "429",
         /// 503
         S503 => "503",
         /// 504
@@ -162,6 +168,7 @@ impl AnswerStatus {
             403 => Self::S403,
             404 => Self::S404,
             413 => Self::S413,
+            429 => Self::S429,
             503 => Self::S503,
             504 => Self::S504,
             _ => Self::Other,

@@ -69,10 +69,12 @@ pub struct ShardCounters {
 
     /// Endpoints with a route on this shard.
     pub endpoints: Gauge,
-    /// Subscriptions of this shard's sessions.
+    /// Subscriptions of this shard's connected sessions.
     pub subscriptions: Gauge,
-    /// Sessions kept, connected or waiting to be resumed.
+    /// Sessions connected here.
     pub sessions: Gauge,
+    /// Sessions kept without a connection, of the whole process; only shard 0 says it.
+    pub sessions_kept: Gauge,
     /// Reports to the control thread lost because it did not keep up.
     pub reports_lost: Counter,
 
@@ -133,6 +135,7 @@ impl ShardCounters {
             endpoints: Gauge::default(),
             subscriptions: Gauge::default(),
             sessions: Gauge::default(),
+            sessions_kept: Gauge::default(),
             reports_lost: Counter::default(),
             panics: Counter::default(),
             read_buffers_exhausted: Counter::default(),

@@ -382,3 +382,89 @@ impl Random {
         Duration::from_micros(half_us + self.next() % (half_us + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::config::NatsUrl;
+    use crate::rt::runtime;
+    use crate::rt::stream::tests::connected;
+
+    #[test]
+    fn the_server_just_lost_is_tried_last() {
+        let ports = 1..=8;
+        let settings = LinkSettings {
+            urls: ports.clone().map(|port| NatsUrl::plain("127.0.0.1", port)).collect(),
+            username: None,
+            password: None,
+            token: None,
+            credentials_file: None,
+            nkey_seed_file: None,
+            tls: super::super::TlsSettings::default(),
+            connect_timeout: Duration::from_secs(1),
+            reconnect_delay_min: Duration::from_secs(1),
+            reconnect_delay_max: Duration::from_secs(1),
+            ping_interval: Duration::from_secs(1),
+            pings_outstanding_max: 1,
+        };
+        let dialer = Dialer::new(settings).expect("good settings");
+        let mut random = Random::new();
+        for port in ports.clone() {
+            let last = SocketAddr::from(([127, 0, 0, 1], port));
+            let targets = dialer.candidates(Some(last), &mut random).targets;
+            let mut tried: Vec<_> = targets.iter().map(|target| target.to.port()).collect();
+            assert_eq!(tried.last(), Some(&port));
+            tried.sort_unstable();
+            assert_eq!(tried, ports.clone().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn pauses_are_shortened_by_at_most_a_half() {
+        let mut random = Random::new();
+        let delay = Duration::from_millis(100);
+        let pauses: Vec<_> = (0..1_000).map(|_| random.shorten(delay)).collect();
+        assert!(pauses.iter().all(|pause| (delay / 2..=delay).contains(pause)));
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+    }
+
+    #[test]
+    fn the_read_buffer_grows_for_a_large_message_only() {
+        const LARGE: usize = 900_000;
+        runtime::run(None, async || {
+            let ((read, _write, _closer), mut peer) = connected().await;
+            let writer = std::thread::spawn(move || {
+                let small = b"MSG a 1 5\r\nhello\r\n".repeat(20_000);
+                let head = format!("MSG a 1 {LARGE}\r\n");
+                let large = [head.as_bytes(), &vec![b'x'; LARGE], b"\r\n"].concat();
+                for part in [&small, &large, &small] {
+                    peer.write_all(part).expect("the peer writes");
+                }
+            });
+            let mut input = Input::new(Receiver::plain(read));
+            let mut messages = 0;
+            loop {
+                match input.next(LARGE).expect("the protocol") {
+                    Some((ServerOp::Msg { payload, .. }, len)) => {
+                        messages += 1;
+                        let is_large = payload.len() == LARGE;
+                        input.consume(len);
+                        if !is_large && messages < 20_000 {
+                            assert_eq!(input.buffer.capacity(), READ_BUFFER_BYTES);
+                        }
+                    }
+                    Some((op, _)) => panic!("{op:?}"),
+                    None if messages == 40_001 => break,
+                    None => input.fill().await.expect("more"),
+                }
+            }
+            writer.join().expect("the peer ends well");
+            assert!(input.is_empty());
+            assert!(input.fill().await.is_err(), "the stream has ended");
+            assert!(input.buffer.capacity() <= READ_BUFFER_BYTES_KEPT);
+        })
+        .expect("a runtime");
+    }
+}

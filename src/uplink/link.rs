@@ -39,8 +39,9 @@ pub trait Handler {
     fn on_batch(&self, messages: u32) {
         let _ = messages;
     }
-    /// Everything that had come is dealt with, or a full ledger has room again: what was left to do
-    /// at the end of a turn is due.
+    /// A batch has been written: what needs no confirmation has left the ledger.
+    fn on_written(&self) {}
+    /// Everything that had come is dealt with: what was left to do at the end of a turn is due.
     fn on_turn_end(&self) {}
     /// The server reports an error. Most of them end the connection.
     fn on_error(&self, text: &str) {
@@ -48,7 +49,7 @@ pub trait Handler {
     }
 }
 
-/// See the [module](self).
+/// A shard's connection to NATS, kept alive over all known servers.
 #[derive(Debug)]
 pub struct Link {
     dialer: Arc<Dialer>,
@@ -65,8 +66,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that is not started. `client_name` is shown by the server's monitoring; `subjects` are
-    /// subscribed to on every connection, before the link is reported up.
+    /// A link that is not started. `client_name` is shown by the server's monitoring; `subjects`
+    /// are subscribed to on every connection, before the link is reported up.
     pub fn new(
         dialer: Arc<Dialer>,
         client_name: impl Into<String>,
@@ -87,8 +88,8 @@ impl Link {
         })
     }
 
-    /// Starts to connect, and keeps the link up until [`close`](Self::close); the task ends then. To
-    /// be called once.
+    /// Starts to connect, and keeps the link up until [`close`](Self::close); the task ends then.
+    /// To be called once.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -144,9 +145,9 @@ impl Link {
                 // A server that ends every connection soon is left alone for longer and longer.
                 if came_up.elapsed() >= settings.reconnect_delay_max {
                     delay = settings.reconnect_delay_min;
-                }
-                if is_leaving {
-                    continue;
+                    if is_leaving {
+                        continue;
+                    }
                 }
             }
             if !self.is_closing.get() {

@@ -1,9 +1,10 @@
 //! One connection while it lasts.
 //!
-//! Three tasks on the shard's runtime: the link's own reads, the *writer* writes (and is the only one
-//! that does), the *watch* asks for PONGs. To give the connection up, anybody shuts its socket down:
-//! the pending read and write then end by themselves, so that no I/O is ever dropped halfway. The
-//! ledger and the cells here are borrowed between awaits only, and never while the handler runs.
+//! Three tasks on the shard's runtime: the link's own reads, the *writer* writes (and is the only
+//! one that does), the *watch* asks for PONGs. To give the connection up, anybody shuts its socket
+//! down: the pending read and write then end by themselves, so that no I/O is ever dropped halfway.
+//! The ledger and the cells here are borrowed between awaits only, and never while the handler
+//! runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -203,7 +204,7 @@ impl Live {
             let live = self.clone();
             spawn(async move {
                 sleep(LAME_DUCK_WAIT).await;
-                live.end("the server shuts down");
+                live.end("the server shuts down and confirms no more");
             });
         }
     }
@@ -250,8 +251,9 @@ impl Live {
                     written
                 } else if let Some(batch) = live.next_batch() {
                     let (written, batch) = sender.write_all(batch).await;
-                    let makes_room = live.end_write(batch);
-                    if live.collect_confirmed() || makes_room {
+                    live.ledger.borrow_mut().write_done(batch);
+                    live.handler.on_written();
+                    if live.collect_confirmed() {
                         live.handler.on_turn_end();
                     }
                     live.leave_if_done();
@@ -266,15 +268,6 @@ impl Live {
                 }
             }
         })
-    }
-
-    /// Gives the ledger its buffer back; whether that made room in a ledger that was full: a batch
-    /// that nobody waits for is forgotten without any PONG.
-    fn end_write(&self, batch: Vec<u8>) -> bool {
-        let mut ledger = self.ledger.borrow_mut();
-        let was_full = ledger.is_full();
-        ledger.write_done(batch);
-        was_full && !ledger.is_full()
     }
 
     fn next_batch(&self) -> Option<Vec<u8>> {

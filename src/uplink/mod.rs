@@ -27,12 +27,12 @@
 //! # fn usage(settings: LinkSettings, limits: Limits) -> Result<(), UplinkError> {
 //! let dialer = Dialer::new(settings)?;                          // once per process
 //! let ledger = Rc::new(RefCell::new(Ledger::new(limits)));      // and the rest once per shard
-//! let status = Arc::new(LinkStatus::new());                 // for /health
+//! let status = Arc::new(LinkStatus::new());                     // for /health
 //! let subjects = vec!["kaa.v1.replica.r1-0.esp.ExtensionData".to_owned()];
 //! let link = Link::new(dialer, "ringgate r1-0", subjects, ledger.clone(), status);
 //! let task = link.start(Rc::new(Shard { ledger: ledger.clone() }));
 //! // In a turn of the shard, for each message:
-//! let (subject, reply) = (b"kaa.v1.service.dcx.esp.ClientData", Some(&b"kaa.v1.replica…"[..]));
+//! let (subject, reply) = (b"kaa.v1.service.dcx.esp.ClientData", Some(&b"answers.r1-0"[..]));
 //! let taken = ledger.borrow_mut().append(SubjectId::of(subject), None, 0, |batch| {
 //!     publish_head(batch, subject, reply, 2);
 //!     batch.extend_from_slice(b"hi\r\n");

@@ -56,13 +56,6 @@ pub struct TlsSettings {
 pub enum UplinkError {
     /// No server is given.
     NoServers,
-    /// A URL cannot be understood; never quotes a password.
-    BadUrl {
-        /// The URL without its credentials.
-        url: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
     /// More than one way to authenticate is set.
     TooManyCredentials,
     /// A password without a user name.
@@ -86,7 +79,6 @@ impl fmt::Display for UplinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UplinkError::NoServers => f.write_str("no NATS server is given (ringgate.nats.urls)"),
-            UplinkError::BadUrl { url, why } => write!(f, "NATS server \"{url}\": {why}"),
             UplinkError::TooManyCredentials => f.write_str(
                 "more than one of ringgate.nats.username, token, credentials-file and \
                  nkey-seed-file is set: keep one",

@@ -12,6 +12,8 @@ pub mod avro;
 pub mod kp1;
 #[path = "../../fuzz/invariants/mqtt.rs"]
 pub mod mqtt;
+#[path = "../../fuzz/invariants/nats.rs"]
+pub mod nats;
 
 #[test]
 fn the_avro_corpus_holds_its_invariants() {
@@ -26,6 +28,11 @@ fn the_kp1_corpus_holds_its_invariants() {
 #[test]
 fn the_mqtt_corpus_holds_its_invariants() {
     replay("mqtt", mqtt::check);
+}
+
+#[test]
+fn the_nats_corpus_holds_its_invariants() {
+    replay("nats", nats::check);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

@@ -5,3 +5,4 @@ mod avro;
 mod corpus;
 mod kp1;
 mod mqtt;
+mod nats;

@@ -139,18 +139,37 @@ fn answers_the_pings_of_the_server() {
     });
 }
 
-#[test]
-fn moves_to_another_server_when_its_own_shuts_down() {
-    let cluster = |routes: &str| {
+/// Two servers of a cluster that know of each other.
+fn cluster() -> (NatsServer, NatsServer) {
+    let config = |routes: &str| {
         format!(
             "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"10s\"\n\
              cluster {{ name: c, listen: \"127.0.0.1:-1\", {routes} }}"
         )
     };
-    let first = NatsServer::start(&cluster(""));
+    let first = NatsServer::start(&config(""));
     let routes = format!("routes: [\"nats://127.0.0.1:{}\"]", first.cluster_port);
-    let second = NatsServer::start(&cluster(&routes));
+    let second = NatsServer::start(&config(&routes));
     first.wait_until_it_tells_of(second.port);
+    (first, second)
+}
+
+#[test]
+fn an_idle_link_leaves_a_server_that_shuts_down_at_once() {
+    let (first, second) = cluster();
+    Rig::run(settings(vec![first.url()]), async |rig| {
+        rig.prove_it_works().await;
+        first.begin_lame_duck_mode();
+        let label = format!("127.0.0.1:{}", second.port);
+        rig.until("the link has moved", |_| rig.status.server() == label).await;
+        rig.prove_it_works().await;
+        assert_eq!(rig.seen.borrow().downs, ["the server shuts down"]);
+    });
+}
+
+#[test]
+fn moves_to_another_server_when_its_own_shuts_down() {
+    let (first, second) = cluster();
     let listener = Listener::start(second.port, SUBJECT);
     Rig::run(settings(vec![first.url()]), async |rig| {
         rig.until_up().await;

@@ -1,5 +1,6 @@
 //! Finding a server, and TLS on the way.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,12 +94,46 @@ fn says_that_it_has_not_met_a_nats_server() {
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten().take(3) {
-            let _ = std::io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
     let url = NatsUrl::plain("127.0.0.1", port);
     Rig::run(settings(vec![url]), async |rig| {
         rig.until_error(&["this is not the NATS protocol"]).await;
+    });
+}
+
+#[test]
+fn takes_no_data_in_clear_for_what_tls_should_have_carried() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten().take(3) {
+            let _ = stream.write_all(b"INFO {\"tls_required\":true}\r\nINFO {}\r\n");
+            let _ = stream.read(&mut [0; 64]);
+        }
+    });
+    let url = NatsUrl::plain("127.0.0.1", port);
+    Rig::run(settings(vec![url]), async |rig| {
+        rig.until_error(&["data in clear where TLS must begin"]).await;
+    });
+}
+
+#[test]
+fn pauses_between_rounds_of_attempts() {
+    let server = NatsServer::start("");
+    let forwarder = Forwarder::start(server.port);
+    forwarder.shut(true);
+    let mut settings = settings(vec![NatsUrl::plain("127.0.0.1", forwarder.port)]);
+    settings.reconnect_delay_min = Duration::from_millis(40);
+    settings.reconnect_delay_max = Duration::from_millis(80);
+    Rig::run(settings, async |rig| {
+        let started = std::time::Instant::now();
+        rig.until("some attempts", |_| forwarder.accepted() >= 5).await;
+        // Half of 40, 80, 80 and 80 ms at least.
+        assert!(started.elapsed() >= Duration::from_millis(140), "{:?}", started.elapsed());
+        forwarder.shut(false);
+        rig.prove_it_works().await;
     });
 }
 

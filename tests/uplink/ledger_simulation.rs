@@ -62,6 +62,7 @@ struct Message {
     qos: u8,
     subject: usize,
     is_note: bool,
+    is_tracked: bool,
     payload_bytes: usize,
 }
 
@@ -91,6 +92,8 @@ struct World {
     in_flight: Option<(Vec<u8>, usize)>,
     names_subject: bool,
     changes_payload_max: bool,
+    /// One message in so many is of QoS 1 or 2 or has a request id.
+    tracked_one_in: u64,
     payload_bytes_max: usize,
     has_interest: [bool; SUBJECTS.len()],
     /// A change of interest that no confirmed message has met, and the message that met it first.
@@ -108,6 +111,7 @@ impl World {
         let mut random = Random(seed);
         let names_subject = !random.one_in(4);
         let changes_payload_max = random.one_in(8);
+        let tracked_one_in = if random.one_in(3) { 12 } else { 1 };
         World {
             random,
             ledger: Ledger::new(LIMITS),
@@ -117,6 +121,7 @@ impl World {
             in_flight: None,
             names_subject,
             changes_payload_max,
+            tracked_one_in,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             has_interest: [true; SUBJECTS.len()],
             flip: [None; SUBJECTS.len()],
@@ -155,14 +160,15 @@ impl World {
     fn append(&mut self) {
         let id = self.messages.len() as u64;
         let device = self.random.below(DEVICES) as u32;
-        let qos = self.random.below(3) as u8;
+        let is_tracked = self.random.one_in(self.tracked_one_in);
+        let qos = if is_tracked { self.random.below(3) as u8 } else { 0 };
         let subject = match self.random.below(20) {
             0 => REFUSED,
             n => (n % 3) as usize,
         };
         let payload_bytes = self.random.below(self.payload_bytes_max as u64 - 8) as usize + 8;
         let tag = self.tag(id, device, qos);
-        let tag = (qos > 0 || tag.has_request_id).then_some(tag);
+        let tag = (qos > 0 || is_tracked && tag.has_request_id).then_some(tag);
         let name = SUBJECTS[subject].as_bytes();
         let was_full = self.ledger.is_full();
         let done = self.ledger.append(SubjectId::of(name), tag, self.now_us, |batch| {
@@ -173,8 +179,9 @@ impl World {
         });
         assert_eq!(done.is_err(), was_full);
         if done.is_ok() {
-            let is_note = false;
-            self.messages.push(Message { device, qos, subject, is_note, payload_bytes });
+            let (is_note, is_tracked) = (false, tag.is_some());
+            let message = Message { device, qos, subject, is_note, is_tracked, payload_bytes };
+            self.messages.push(message);
         }
     }
 
@@ -183,8 +190,9 @@ impl World {
         let device = self.random.below(DEVICES) as u32;
         let tag = self.tag(id, device, 1);
         if self.ledger.note(tag, self.now_us).is_ok() {
-            let (qos, subject, is_note, payload_bytes) = (1, 0, true, 0);
-            self.messages.push(Message { device, qos, subject, is_note, payload_bytes });
+            let (qos, subject, is_note, is_tracked, payload_bytes) = (1, 0, true, true, 0);
+            let message = Message { device, qos, subject, is_note, is_tracked, payload_bytes };
+            self.messages.push(message);
         }
     }
 
@@ -387,8 +395,10 @@ impl World {
     fn finish(&mut self) {
         self.changes_payload_max = false;
         self.connect();
+        let is_read =
+            |world: &World| world.server.as_ref().is_none_or(|server| server.received.is_empty());
         for _ in 0..10_000 {
-            if self.ledger.is_empty() && self.in_flight.is_none() {
+            if self.ledger.is_empty() && self.in_flight.is_none() && is_read(self) {
                 break;
             }
             self.write();
@@ -400,6 +410,11 @@ impl World {
         let stats = *self.ledger.stats();
         let mut qos0_missing = 0;
         for (id, message) in (0..).zip(&self.messages) {
+            let is_unheard = self.taken.get(&id).is_some_and(|(_, is_unheard)| *is_unheard);
+            if message.is_tracked && message.qos == 0 && self.proven.contains(&id) {
+                let is_due = self.names_subject && (is_unheard || message.subject == REFUSED);
+                assert!(!is_due || self.reported.contains(&id), "nobody heard of {id}");
+            }
             match message.qos {
                 0 => qos0_missing += u64::from(!self.taken.contains_key(&id)),
                 _ => assert!(self.acknowledged.contains(&id), "{id} was never acknowledged"),

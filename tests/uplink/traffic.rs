@@ -33,22 +33,26 @@ fn tells_which_messages_nobody_has_heard() {
     let listener = Listener::start(server.port, SUBJECT);
     Rig::run(settings(vec![server.url()]), async |rig| {
         rig.until_up().await;
-        for (id, subject) in [SUBJECT, "service.none.data", SUBJECT].into_iter().enumerate() {
-            assert!(rig.publish(subject, id as u32, 0));
-            assert!(rig.publish(subject, id as u32 + 10, 1));
+        const NOBODYS: &str = "service.none.data";
+        let heard = |id| (id, Verdict::Taken);
+        let unheard = |id| (id, Verdict::NoResponders);
+        // Alone in its group, a message is told without a Nats-Subject header, too.
+        assert!(rig.publish(NOBODYS, 1, 0));
+        rig.until("the outcome", |seen| seen.outcomes.len() == 1).await;
+        assert!(rig.publish(NOBODYS, 2, 1));
+        rig.until("the outcome", |seen| seen.outcomes.len() == 2).await;
+        assert_eq!(rig.seen.borrow().outcomes, [unheard(1), unheard(2)]);
+        for (id, subject) in [SUBJECT, NOBODYS, SUBJECT, NOBODYS].into_iter().enumerate() {
+            assert!(rig.publish(subject, id as u32 + 3, 1));
         }
-        rig.until("the outcomes", |seen| seen.outcomes.len() == 4).await;
-        let expected = [
-            (10, Verdict::Taken),
-            (1, Verdict::NoResponders),
-            (11, Verdict::NoResponders),
-            (12, Verdict::Taken),
-        ];
-        let mut outcomes = rig.seen.borrow().outcomes.clone();
-        assert_eq!(outcomes.pop(), Some(expected[3]));
-        assert_eq!(outcomes, expected[..3]);
-        assert_eq!(rig.ledger.borrow().stats().no_responders, 2);
-        assert_eq!(rig.seen.borrow().silent_subjects.len(), 2);
+        rig.until("the outcomes", |seen| seen.outcomes.len() == 6).await;
+        let seen = rig.seen.borrow();
+        assert_eq!(rig.ledger.borrow().stats().no_responders, 4);
+        if seen.silent_subjects.iter().all(|subject| subject.as_deref() == Some(NOBODYS)) {
+            assert_eq!(seen.outcomes[2..], [heard(3), unheard(4), heard(5), unheard(6)]);
+        } else {
+            println!("this nats-server is older than 2.15 and does not name the subject");
+        }
     });
     drop(listener);
 }

@@ -74,7 +74,8 @@ impl<'a> Ack<'a> {
         Ok(ack)
     }
 
-    /// Appends the packet, as short as its contents allow. Before 5.0 only the identifier is written.
+    /// Appends the packet, as short as its contents allow. Before 5.0 only the identifier is
+    /// written.
     ///
     /// # Errors
     /// [`EncodeError`]; `out` is then as it was.

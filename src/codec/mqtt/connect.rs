@@ -199,7 +199,8 @@ impl<'a> Connect<'a> {
             0 => None,
             _ => Some(Will::read(&mut reader, flags, version)?),
         };
-        // 3.1 lets a client set the flags and leave the fields out (3.1 §3.1, User name and password)
+        // 3.1 lets a client set the flags and leave the fields out (3.1 §3.1, User name and
+        // password)
         let present = |flag, reader: &Reader<'_>| {
             flags & flag != 0 && !(version == Version::V31 && reader.is_empty())
         };
@@ -263,8 +264,8 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// What 3.1 does not use it does not forbid, so that the reserved bit and the bits of an absent will
-/// are judged from 3.1.1 on.
+/// What 3.1 does not use it does not forbid, so that the reserved bit and the bits of an absent
+/// will are judged from 3.1.1 on.
 fn check_flags(flags: u8, version: Version) -> Result<(), Malformed> {
     let strict = version != Version::V31;
     let will = flags & FLAG_WILL != 0;

@@ -252,8 +252,8 @@ pub(super) fn split(packet: &[u8]) -> Result<(FixedHeader, &[u8]), Malformed> {
     Ok((header, body))
 }
 
-/// Reads a variable byte integer (MQTT §1.5.5): its value and how many bytes it takes, `None` if the
-/// bytes end before it does.
+/// Reads a variable byte integer (MQTT §1.5.5): its value and how many bytes it takes, `None` if
+/// the bytes end before it does.
 #[inline]
 pub(super) fn variable_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> {
     match *bytes {

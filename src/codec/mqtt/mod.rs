@@ -8,11 +8,11 @@
 //! been checked: lists (subscriptions, reason codes, user properties) are read lazily from bytes
 //! that are known to be well-formed.
 //!
-//! Writing appends to a `Vec<u8>`: each packet has an `encode`, and the answers of the hot path have
-//! small functions of their own ([`encode_ack`], [`encode_publish`], [`encode_pingresp`]).
+//! Writing appends to a `Vec<u8>`: each packet has an `encode`, and the answers of the hot path
+//! have small functions of their own ([`encode_ack`], [`encode_publish`], [`encode_pingresp`]).
 //!
-//! What depends on more than the packet itself is not judged here: the direction a packet may travel
-//! in, whether a topic alias is in range, whether a client identifier may be empty.
+//! What depends on more than the packet itself is not judged here: the direction a packet may
+//! travel in, whether a topic alias is in range, whether a client identifier may be empty.
 //!
 //! Clauses are named as the OASIS standards name them; `MQTT-x.y.z-n` is of version 5.0 unless said
 //! otherwise.

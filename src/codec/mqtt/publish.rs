@@ -59,8 +59,8 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
-/// Reads one whole packet that is known to be a PUBLISH: what [`decode`](super::decode) does for it,
-/// without a copy into [`Packet`](super::Packet). This is the way of the message path.
+/// Reads one whole packet that is known to be a PUBLISH: what [`decode`](super::decode) does for
+/// it, without a copy into [`Packet`](super::Packet). This is the way of the message path.
 ///
 /// # Errors
 /// The rule it breaks; [`Malformed::PacketType`] if it is another packet.
@@ -198,8 +198,8 @@ impl PublishHead {
 
 /// Appends a PUBLISH that has no property but perhaps a topic alias.
 ///
-/// The topic is given in pieces that follow each other as they are, so that a caller who makes it up
-/// from parts needs no string to join them in.
+/// The topic is given in pieces that follow each other as they are, so that a caller who makes it
+/// up from parts needs no string to join them in.
 ///
 /// # Errors
 /// [`EncodeError`]; `out` is then as it was.

@@ -118,8 +118,8 @@ impl ReasonCode {
         }
     }
 
-    /// What a CONNACK before 5.0 says instead (3.1.1 table 3.1). Failures without a code of their own
-    /// become "server unavailable".
+    /// What a CONNACK before 5.0 says instead (3.1.1 table 3.1). Failures without a code of their
+    /// own become "server unavailable".
     pub const fn v3_return_code(self) -> ConnectReturnCode {
         match self {
             code if !code.is_error() => ConnectReturnCode::Accepted,

@@ -20,8 +20,8 @@ impl<'a> ReasonCodes<'a> {
     ///
     /// # Errors
     /// [`Malformed::ReasonCode`] for a code that this packet must not carry in this version,
-    /// [`Malformed::NoReasonCodes`], [`Malformed::TrailingBytes`] for any code in an UNSUBACK before
-    /// 5.0.
+    /// [`Malformed::NoReasonCodes`], [`Malformed::TrailingBytes`] for any code in an UNSUBACK
+    /// before 5.0.
     pub fn new(bytes: &'a [u8], packet: PacketType, version: Version) -> Result<Self, Malformed> {
         if packet == PacketType::UnsubAck && !version.is_v5() {
             Reader::new(bytes).finish()?;
@@ -111,7 +111,8 @@ macro_rules! filters_ack {
             /// [`EncodeError`]; `out` is then as it was.
             pub fn encode(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
                 let Self { packet_id, properties, reasons } = self;
-                encode_codes(PacketType::$name, *packet_id, properties, reasons.iter(), version, out)
+                let codes = reasons.iter();
+                encode_codes(PacketType::$name, *packet_id, properties, codes, version, out)
             }
         }
     };

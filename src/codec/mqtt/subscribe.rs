@@ -175,8 +175,8 @@ pub struct SubscriptionsIter<'a> {
 impl<'a> Iterator for SubscriptionsIter<'a> {
     type Item = Subscription<'a>;
 
-    // the bytes have been checked, so that no reading fails before the end; the options of the older
-    // versions read the same in 5.0
+    // the bytes have been checked, so that no reading fails before the end; the options of the
+    // older versions read the same in 5.0
     fn next(&mut self) -> Option<Subscription<'a>> {
         Subscription::read(&mut self.reader, Version::V5).ok()
     }

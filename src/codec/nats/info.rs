@@ -45,3 +45,28 @@ impl ServerInfo {
         serde_json::from_str(json)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_a_server_says_and_ignores_the_rest() {
+        let json = r#"{"server_id":"N1","version":"2.15.1","proto":1,"headers":true,
+            "max_payload":1048576,"nonce":"n0","connect_urls":["10.0.0.1:4222"],"ldm":true,
+            "tls_required":true,"some_future_field":{"a":[1]}}"#;
+        let info = ServerInfo::from_json(json).unwrap();
+        assert_eq!((info.max_payload, info.headers, info.is_lame_duck), (1_048_576, true, true));
+        assert_eq!(info.nonce.as_deref(), Some("n0"));
+        assert_eq!(info.connect_urls, ["10.0.0.1:4222"]);
+        assert!(info.tls_required && !info.tls_available && !info.auth_required);
+        assert_eq!(ServerInfo::from_json("{}").unwrap(), ServerInfo::default());
+    }
+
+    #[test]
+    fn refuses_what_is_not_json_or_of_another_type() {
+        for json in ["", "1", "{", r#"{"max_payload":"1"}"#, r#"{"max_payload":-1}"#] {
+            assert!(ServerInfo::from_json(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! The client side of the NATS protocol: what a server sends is parsed in place, what a client sends
-//! is appended to the caller's buffer.
+//! The client side of the NATS protocol: what a server sends is parsed in place, what a client
+//! sends is appended to the caller's buffer.
 //!
 //! Source: the NATS client protocol reference (docs.nats.io, "Client Protocol") and, for the
 //! `Nats-Subject` header of a `no responders` notice, nats-server 2.15.

@@ -1,6 +1,6 @@
 //! Operations of a server, parsed in place.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::{CONTROL_LINE_BYTES_MAX, Headers, INFO_LINE_BYTES_MAX, NatsError};
 
@@ -73,7 +73,7 @@ pub fn parse(bytes: &[u8], payload_bytes_max: usize) -> Result<Parsed<'_>, NatsE
     };
     let line = &bytes[..line_end];
     let after_line = line_end + 2;
-    let name_end = memchr(b' ', line).or_else(|| memchr(b'\t', line)).unwrap_or(line.len());
+    let name_end = memchr2(b' ', b'\t', line).unwrap_or(line.len());
     let (name, arguments) = line.split_at(name_end);
     let op = match name {
         name if name.eq_ignore_ascii_case(b"MSG") => {
@@ -208,4 +208,102 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
         return None;
     }
     Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE_MAX: usize = 100;
+
+    fn op(bytes: &[u8]) -> ServerOp<'_> {
+        match parse(bytes, SIZE_MAX) {
+            Ok(Parsed::Op(op, consumed)) if consumed == bytes.len() => op,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_messages_with_and_without_reply_and_headers() {
+        let (subject, sid) = (&b"a.b"[..], 12);
+        let (reply, payload) = (Some(&b"r"[..]), &b"hi"[..]);
+        assert_eq!(op(b"MSG a.b 12 r 2\r\nhi\r\n"), ServerOp::Msg { subject, sid, reply, payload });
+        let reply = None;
+        assert_eq!(
+            op(b"msg\ta.b  12\t2\r\nhi\r\n"),
+            ServerOp::Msg { subject, sid, reply, payload }
+        );
+        let message = b"HMSG a.b 12 r 18 20\r\nNATS/1.0\r\nA: 1\r\n\r\nhi\r\n";
+        let ServerOp::HMsg { subject, sid, reply, headers, payload } = op(message) else {
+            panic!("{:?}", op(message));
+        };
+        assert_eq!((subject, sid, reply, payload), (&b"a.b"[..], 12, Some(&b"r"[..]), &b"hi"[..]));
+        assert_eq!((headers.status(), headers.get("A")), (None, Some(&b"1"[..])));
+    }
+
+    #[test]
+    fn reads_no_responders_notices_of_newer_and_older_servers() {
+        let notice = |bytes| match op(bytes) {
+            ServerOp::HMsg { headers, payload: b"", .. } => {
+                (headers.status(), headers.get("Nats-Subject").map(<[u8]>::to_vec))
+            }
+            other => panic!("{other:?}"),
+        };
+        let newer = b"HMSG rep.a 1 35 35\r\nNATS/1.0 503\r\nNats-Subject: foo\r\n\r\n\r\n";
+        assert_eq!(notice(newer), (Some(503), Some(b"foo".to_vec())));
+        let older = b"HMSG rep.a 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
+        assert_eq!(notice(older), (Some(503), None));
+    }
+
+    #[test]
+    fn reads_the_short_operations() {
+        assert_eq!(op(b"PING\r\n"), ServerOp::Ping);
+        assert_eq!(op(b"pong\r\n"), ServerOp::Pong);
+        assert_eq!(op(b"+OK\r\n"), ServerOp::Ok);
+        assert_eq!(op(b"-ERR 'Stale Connection'\r\n"), ServerOp::Err("Stale Connection"));
+        assert_eq!(op(b"INFO {} \r\n"), ServerOp::Info("{}"));
+    }
+
+    #[test]
+    fn says_how_many_bytes_are_missing() {
+        assert_eq!(parse(b"", SIZE_MAX), Ok(Parsed::NeedMore(1)));
+        assert_eq!(parse(b"MSG a 1 5", SIZE_MAX), Ok(Parsed::NeedMore(1)));
+        assert_eq!(parse(b"MSG a 1 5\r\nab", SIZE_MAX), Ok(Parsed::NeedMore(5)));
+    }
+
+    #[test]
+    fn refuses_what_is_too_large_before_it_has_come() {
+        assert_eq!(parse(b"MSG a 1 101\r\n", SIZE_MAX), Err(NatsError::PayloadTooLarge));
+        assert_eq!(parse(b"HMSG a 1 9 101\r\n", SIZE_MAX), Err(NatsError::PayloadTooLarge));
+        let mut line = b"MSG ".to_vec();
+        line.resize(CONTROL_LINE_BYTES_MAX + 1, b'a');
+        assert_eq!(parse(&line, SIZE_MAX), Ok(Parsed::NeedMore(1)));
+        line.push(b'a');
+        assert_eq!(parse(&line, SIZE_MAX), Err(NatsError::LineTooLong));
+        let mut info = b"INFO ".to_vec();
+        info.resize(INFO_LINE_BYTES_MAX, b' ');
+        info.extend_from_slice(b"\r\n");
+        assert_eq!(op(&info), ServerOp::Info(""));
+    }
+
+    #[test]
+    fn refuses_what_is_not_the_protocol() {
+        let cases: [(&[u8], NatsError); 12] = [
+            (b"HTTP/1.1", NatsError::UnknownOperation),
+            (b"PING\n", NatsError::UnknownOperation),
+            (b"PINGS\r\n", NatsError::UnknownOperation),
+            (b"MSG a 1\r\n", NatsError::BadArguments),
+            (b"MSG a 1 r x 2\r\n", NatsError::BadArguments),
+            (b"MSG a 1 -2\r\n", NatsError::BadArguments),
+            (b"MSG a 1 2222222222222222222\r\n", NatsError::BadArguments),
+            (b"MSG a 1 2\r\nhi!!", NatsError::PayloadNotTerminated),
+            (b"HMSG a 1 3 2\r\n", NatsError::HeadersLongerThanMessage),
+            (b"HMSG a 1 12 12\r\nNATS/2.0\r\n\r\n\r\n", NatsError::BadHeaders),
+            (b"HMSG a 1 10 10\r\nNATS/1.0\r\n\r\n", NatsError::BadHeaders),
+            (b"-ERR \xff\r\n", NatsError::NotUtf8),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(parse(bytes, SIZE_MAX), Err(error), "{}", bytes.escape_ascii());
+        }
+    }
 }

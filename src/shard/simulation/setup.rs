@@ -60,6 +60,7 @@ impl Setup {
             replica: String::new(),
             core: None,
             connections_max: 1000,
+            endpoints_max: 1000,
             connect_timeout_ms: 5000,
             policy,
             provider: Provider::Trustful,

@@ -23,14 +23,13 @@ impl World {
         let Shard { core, link, .. } = &mut self.shards[shard];
         let bytes = link.writing.take().expect("a write is under way");
         let has_ping = bytes.ends_with(b"PING\r\n");
-        let was_full = core.ledger.borrow().is_full();
         core.ledger.borrow_mut().write_done(bytes);
         if self.fault == Some(Fault::EarlyPong) && has_ping {
             // The true PONG will be one too many.
             let _ = core.ledger.borrow_mut().pong();
         }
-        let makes_room = was_full && !core.ledger.borrow().is_full();
-        if self.settle_confirmed(shard) || makes_room {
+        let has_waiting = !core.waiting.is_empty();
+        if self.settle_confirmed(shard) || has_waiting {
             self.settle_turn(shard);
         }
     }

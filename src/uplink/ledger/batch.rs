@@ -9,7 +9,7 @@
 //! | k | hit |
 //! |---|---|
 //! | n | all of them |
-//! | less, and the subject had no responders at the end of the group before | the first k: interest appeared on the way |
+//! | less, after a group that ended without responders | the first k: interest has appeared |
 //! | less otherwise | the last k: interest vanished on the way |
 //!
 //! This is exact as long as interest changes at most once while a group is processed.
@@ -61,8 +61,8 @@ pub struct Tag {
 pub enum Verdict {
     /// NATS has taken it.
     Taken,
-    /// NATS has taken it, but nobody was subscribed to its subject. The acknowledgement of QoS 1 and
-    /// 2 is still positive.
+    /// NATS has taken it, but nobody was subscribed to its subject. The acknowledgement of QoS 1
+    /// and 2 is still positive.
     NoResponders,
     /// NATS does not let us publish to its subject.
     Refused,
@@ -222,7 +222,8 @@ impl Batch {
         tally.messages - 1
     }
 
-    /// Makes this batch the end of its group: the run of batches before it is counted in.
+    /// Makes this batch the end of its group: the run of batches before it is counted in. (A
+    /// refusal is not: the server repeats it for each message, so for those of this batch, too.)
     pub(super) fn join_run(&mut self, run: &mut Vec<Tally>) {
         for earlier in run.drain(..) {
             let index = tally_of(&mut self.tallies, earlier.subject);
@@ -230,7 +231,6 @@ impl Batch {
             tally.before = earlier.messages;
             tally.messages += earlier.messages;
             tally.notices += earlier.notices;
-            tally.refused |= earlier.refused;
         }
     }
 

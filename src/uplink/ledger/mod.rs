@@ -18,11 +18,11 @@
 //!   are a *group*.
 //! - After a reconnect every written but unconfirmed batch is stripped down to its messages of
 //!   QoS 1 and 2 and goes out again, oldest first, before anything newer: at least once. Messages
-//!   of QoS 0 that were handed to a write are not sent again (at most once) but counted; those never
-//!   handed to a write go out as usual.
-//! - `no responders` notices come between the bytes they answer and the PONG of their group, so they
-//!   are counted against the oldest group without a PONG (see [`batch`] on which messages of the
-//!   group they hit).
+//!   of QoS 0 that were handed to a write are not sent again (at most once) but counted; those
+//!   never handed to a write go out as usual.
+//! - `no responders` notices come between the bytes they answer and the PONG of their group, so
+//!   they are counted against the oldest group without a PONG (see [`batch`] on which messages of
+//!   the group they hit).
 
 pub mod batch;
 
@@ -36,10 +36,8 @@ pub use batch::{Confirmed, Outcome, SubjectId, Tag, Verdict};
 pub const UNCONFIRMED_RUN_BYTES_MAX: usize = 1024 * 1024;
 /// Number of consecutive batches without records after which one ends in `PING` all the same.
 pub const UNCONFIRMED_BATCHES_MAX: u32 = 64;
-/// Number of emptied batches kept for reuse.
+/// Number of emptied batches kept for reuse; together they hold at most `unconfirmed_bytes_max`.
 pub const SPARE_BATCHES_MAX: usize = 64;
-/// Emptied batches kept for reuse hold at most this many times `batch_bytes_max` together.
-pub const SPARE_BATCH_MULTIPLE: usize = 4;
 /// Subjects remembered as having had no responders at the end of their last group.
 pub const SILENT_SUBJECTS_MAX: usize = 256;
 
@@ -52,8 +50,8 @@ pub struct Limits {
     /// the last message appended.
     pub batch_bytes_max: usize,
     /// Wire bytes and records of everything appended and not yet confirmed (or, without a record,
-    /// not yet written). Reaching it makes [`Ledger::append`] refuse; it may be exceeded by the last
-    /// message appended.
+    /// not yet written). Reaching it makes [`Ledger::append`] refuse; it may be exceeded by the
+    /// last message appended.
     pub unconfirmed_bytes_max: usize,
 }
 
@@ -192,8 +190,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records an acknowledgement that is owed without any bytes for NATS (a QoS 1 or 2 message that
-    /// was dropped by policy), so that it is given in order with the others.
+    /// Records an acknowledgement that is owed without any bytes for NATS (a QoS 1 or 2 message
+    /// that was dropped by policy), so that it is given in order with the others.
     ///
     /// # Errors
     /// [`Full`]: notes take memory too.
@@ -213,6 +211,18 @@ impl Ledger {
     /// Whether [`append`](Self::append) and [`note`](Self::note) refuse.
     pub fn is_full(&self) -> bool {
         self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max
+    }
+
+    /// Whether it is time to take nothing more in if that can be helped: an eighth of the bound is
+    /// left for what has been begun.
+    pub fn is_nearly_full(&self) -> bool {
+        self.unconfirmed_bytes >= self.limits.unconfirmed_bytes_max / 8 * 7
+    }
+
+    /// Whether there is room worth waking those who wait for it: a quarter of the bound, so that
+    /// they are not stopped and woken again for every batch.
+    pub fn has_room_again(&self) -> bool {
+        self.unconfirmed_bytes <= self.limits.unconfirmed_bytes_max / 4 * 3
     }
 
     /// Bytes appended and not yet confirmed (or, without a record, not yet written), records
@@ -260,8 +270,8 @@ impl Ledger {
         &self.stats
     }
 
-    /// The bytes of the next batch to write, oldest first, or `None` where there is nothing to write
-    /// or a write is in flight. The buffer must come back by [`write_done`](Self::write_done)
+    /// The bytes of the next batch to write, oldest first, or `None` where there is nothing to
+    /// write or a write is in flight. The buffer must come back by [`write_done`](Self::write_done)
     /// whatever becomes of the write.
     pub fn take_for_write(&mut self) -> Option<Vec<u8>> {
         if !self.has_bytes_to_write() {
@@ -352,8 +362,8 @@ impl Ledger {
         }
     }
 
-    /// The oldest confirmed group, if there is one. Give it back by [`recycle`](Self::recycle) after
-    /// its outcomes have been dealt with. To be called until it gives `None`.
+    /// The oldest confirmed group, if there is one. Give it back by [`recycle`](Self::recycle)
+    /// after its outcomes have been dealt with. To be called until it gives `None`.
     pub fn confirmed(&mut self, now_us: u64) -> Option<Confirmed> {
         if !self.has_confirmed() {
             return None;
@@ -447,10 +457,130 @@ impl Ledger {
     fn spare(&mut self, mut batch: Batch) {
         batch.clear(self.limits.batch_bytes_max);
         let capacity = batch.bytes.capacity();
-        let spare_bytes_max = self.limits.batch_bytes_max * SPARE_BATCH_MULTIPLE;
+        let spare_bytes_max = self.limits.unconfirmed_bytes_max;
         if self.spare.len() < SPARE_BATCHES_MAX && self.spare_bytes + capacity <= spare_bytes_max {
             self.spare_bytes += capacity;
             self.spare.push(batch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::num::NonZeroU16;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { batch_bytes_max: 1_000, unconfirmed_bytes_max: 100_000_000 };
+    const SUBJECT: SubjectId = SubjectId::of(b"s");
+
+    fn tag() -> Tag {
+        let packet_id = NonZeroU16::new(1);
+        Tag { connection: 0, generation: 0, packet_id, qos: 1, has_request_id: false }
+    }
+
+    fn append(ledger: &mut Ledger, tag: Option<Tag>, payload_bytes: usize) {
+        let write = |batch: &mut Vec<u8>| {
+            crate::codec::nats::publish_head(batch, b"s", None, payload_bytes);
+            batch.resize(batch.len() + payload_bytes, b'x');
+            batch.extend_from_slice(b"\r\n");
+        };
+        ledger.append(SUBJECT, tag, 0, write).expect("room");
+    }
+
+    /// Writes one batch; whether it ended in PING, and where its buffer lies.
+    fn write(ledger: &mut Ledger) -> (bool, *const u8) {
+        let batch = ledger.take_for_write().expect("something to write");
+        let written = (batch.ends_with(PING), batch.as_ptr());
+        ledger.write_done(batch);
+        written
+    }
+
+    fn collect(ledger: &mut Ledger) -> usize {
+        let group = ledger.confirmed(0).expect("a confirmed group");
+        let outcomes = group.outcomes().count();
+        ledger.recycle(group);
+        outcomes
+    }
+
+    #[test]
+    fn batches_nobody_waits_for_need_a_ping_only_now_and_then() {
+        let mut ledger = Ledger::new(LIMITS);
+        for index in 1..=3 * UNCONFIRMED_BATCHES_MAX {
+            append(&mut ledger, None, 10);
+            let (has_ping, _) = write(&mut ledger);
+            assert_eq!(has_ping, index % UNCONFIRMED_BATCHES_MAX == 0, "batch {index}");
+        }
+        append(&mut ledger, None, UNCONFIRMED_RUN_BYTES_MAX / 2);
+        assert!(!write(&mut ledger).0);
+        append(&mut ledger, None, UNCONFIRMED_RUN_BYTES_MAX / 2);
+        assert!(write(&mut ledger).0);
+        append(&mut ledger, Some(tag()), 10);
+        assert!(write(&mut ledger).0);
+    }
+
+    #[test]
+    fn a_pong_that_comes_before_the_end_of_its_write_is_kept() {
+        let mut ledger = Ledger::new(LIMITS);
+        append(&mut ledger, Some(tag()), 10);
+        let batch = ledger.take_for_write().expect("a batch");
+        ledger.pong().expect("a PING is unanswered");
+        assert!(ledger.confirmed(0).is_none());
+        assert_eq!(ledger.pong(), Err(UnexpectedPong));
+        ledger.write_done(batch);
+        assert_eq!(collect(&mut ledger), 1);
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_steady_stream_reuses_its_buffers() {
+        let mut ledger = Ledger::new(LIMITS);
+        let mut buffers = BTreeSet::new();
+        for _ in 0..1_000 {
+            append(&mut ledger, Some(tag()), 100);
+            buffers.insert(write(&mut ledger).1);
+            append(&mut ledger, Some(tag()), 100);
+            buffers.insert(write(&mut ledger).1);
+            for _ in 0..2 {
+                ledger.pong().expect("a PING is unanswered");
+                assert_eq!(collect(&mut ledger), 1);
+            }
+        }
+        assert!(buffers.len() <= 3, "{} buffers", buffers.len());
+    }
+
+    #[test]
+    fn what_a_burst_needed_is_given_back() {
+        let mut ledger = Ledger::new(LIMITS);
+        for _ in 0..1_000 {
+            append(&mut ledger, Some(tag()), 3_000);
+        }
+        append(&mut ledger, Some(tag()), 1_000_000);
+        while ledger.has_bytes_to_write() {
+            write(&mut ledger);
+            ledger.pong().expect("a PING is unanswered");
+        }
+        while ledger.has_confirmed() {
+            collect(&mut ledger);
+        }
+        assert_eq!(ledger.unconfirmed_bytes(), 0);
+        let kept: usize = ledger.spare.iter().map(|batch| batch.bytes.capacity()).sum();
+        assert_eq!(kept, ledger.spare_bytes);
+        assert!(kept <= LIMITS.unconfirmed_bytes_max, "{kept} bytes");
+    }
+
+    #[test]
+    fn notes_count_against_the_bound() {
+        let mut ledger = Ledger::new(Limits { unconfirmed_bytes_max: 1_000, ..LIMITS });
+        let mut notes = 0;
+        while ledger.note(tag(), 0).is_ok() {
+            notes += 1;
+            assert!(notes < 1_000, "notes are free");
+        }
+        assert_eq!(ledger.append(SUBJECT, None, 0, |_| panic!("it is full")), Err(Full));
+        assert!(write(&mut ledger).0);
+        ledger.pong().expect("a PING is unanswered");
+        assert_eq!(collect(&mut ledger), notes);
     }
 }

@@ -1,6 +1,6 @@
-//! mqtt-protocol-core against our 5.0 and 3.1.1: each v5 packet of ours is also made with its types,
-//! and both must write the same bytes and read them back. On damaged packets both must come to the
-//! same verdict, but for the rules that it overlooks.
+//! mqtt-protocol-core against our 5.0 and 3.1.1: each v5 packet of ours is also made with its
+//! types, and both must write the same bytes and read them back. On damaged packets both must come
+//! to the same verdict, but for the rules that it overlooks.
 
 use mqtt_protocol_core::mqtt::packet::{self as core, GenericPacketTrait, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::MqttError;

@@ -386,7 +386,8 @@ prop_compose! {
             Version::V5 => reasons.into_iter().map(|code| code as u8).collect(),
             _ => Vec::new(),
         };
-        let reasons = ReasonCodes::new(keep(payload), PacketType::UnsubAck, version).expect("valid");
+        let reasons = ReasonCodes::new(keep(payload), PacketType::UnsubAck, version);
+        let reasons = reasons.expect("valid");
         Packet::UnsubAck(UnsubAck { packet_id, properties, reasons })
     }
 }

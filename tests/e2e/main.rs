@@ -1,0 +1,27 @@
+//! End-to-end tests: the real `ringgate` binary between devices and a real nats-server.
+//!
+//! They need `nats-server`, the mosquitto clients and a Python with paho-mqtt; `scripts/test`
+//! installs these and says where they are.
+
+mod harness;
+
+mod answers;
+mod bad_input;
+mod check;
+mod client_data;
+mod connect;
+mod errors;
+mod harness_works;
+mod io_uring_refused;
+mod lifecycle;
+mod management;
+mod many_clients;
+mod nats_away;
+mod nats_security;
+mod own_clients;
+mod puback;
+mod pushes;
+mod qos;
+mod sessions;
+mod subscriptions;
+mod v5;
