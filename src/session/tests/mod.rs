@@ -95,7 +95,7 @@ impl Client {
             Step::Publish(Incoming { topic, qos, retain, .. }) => {
                 Led::Publish { topic: topic.to_string(), qos, retain }
             }
-            Step::Close(reason) => Led::Close(reason),
+            Step::Refused(_, reason) | Step::Close(reason) => Led::Close(reason),
         }
     }
 
