@@ -112,7 +112,6 @@ impl Core {
             let expiry_s = saved.as_ref().map_or(0, |saved| saved.expiry_s);
             return self.release(place, client_id, saved, expiry_s);
         }
-        self.registry.arrived(&client_id, place);
         self.connections[to.index as usize].entering = None;
         self.accept(to.index, Some(client_id), false, saved);
         self.resume(to.index);

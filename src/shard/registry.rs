@@ -49,19 +49,16 @@ pub enum Release {
 
 #[derive(Debug)]
 enum Owner {
-    Live { place: Place, session: Whereabouts },
-    Kept { saved: Box<Saved>, expires_ms: u64 },
-}
-
-/// Where the session of a live owner is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whereabouts {
-    /// With the owner.
-    Here,
-    /// With this connection, which has been told to give way. The owner waits for it.
-    At(Place),
-    /// Handed over to the owner, who waits for the mail.
-    OnItsWay,
+    Live {
+        place: Place,
+        /// Who still has the session that the owner waits for, and has been told to give way.
+        /// `None`: nobody; the owner has it, or it is in the mail to it.
+        holder: Option<Place>,
+    },
+    Kept {
+        saved: Box<Saved>,
+        expires_ms: u64,
+    },
 }
 
 type Stripe = HashMap<Arc<str>, Owner, foldhash::fast::RandomState>;
@@ -103,20 +100,16 @@ impl Registry {
         wants_session: bool,
         now_ms: u64,
     ) -> Claim {
-        let owner = |session| Owner::Live { place, session };
+        let owner = |holder| Owner::Live { place, holder };
         match self.stripe(client_id).entry(client_id.clone()) {
             Entry::Vacant(entry) => {
-                entry.insert(owner(Whereabouts::Here));
+                entry.insert(owner(None));
                 Claim::Free
             }
-            Entry::Occupied(mut entry) => match entry.insert(owner(Whereabouts::Here)) {
-                Owner::Live { place: previous, session } => {
+            Entry::Occupied(mut entry) => match entry.insert(owner(None)) {
+                Owner::Live { place: previous, holder } => {
                     if wants_session {
-                        let holder = match session {
-                            Whereabouts::At(holder) => holder,
-                            Whereabouts::Here | Whereabouts::OnItsWay => previous,
-                        };
-                        entry.insert(owner(Whereabouts::At(holder)));
+                        entry.insert(owner(holder.or(Some(previous))));
                     }
                     Claim::Live(previous)
                 }
@@ -129,40 +122,27 @@ impl Registry {
         }
     }
 
-    /// The connection at `place`, which has waited for its session, now has it.
-    pub fn arrived(&self, client_id: &str, place: Place) {
-        if let Some(Owner::Live { place: owner, session }) =
-            self.stripe(client_id).get_mut(client_id)
-            && *owner == place
-        {
-            *session = Whereabouts::Here;
-        }
-    }
-
     /// The connection at `place` has ended while it waited for its session. A session that has not
-    /// been given up yet stays with who holds it; one on its way is still to be released for
+    /// been given up yet stays with who holds it; one in the mail is still to be released for
     /// `place` when it arrives.
     pub fn abandon(&self, client_id: &str, place: Place) {
-        if let Some(Owner::Live { place: owner, session }) =
-            self.stripe(client_id).get_mut(client_id)
-            && *owner == place
-            && let Whereabouts::At(holder) = *session
-        {
-            (*owner, *session) = (holder, Whereabouts::Here);
-        }
+        self.replace_owner(client_id, place, None);
     }
 
-    /// The `previous` owner could not be told to give way to `place`: it stays the owner.
+    /// The `previous` owner could not be told to give way to `place`: it, or who holds its session,
+    /// stays the owner.
     pub fn give_back(&self, client_id: &str, place: Place, previous: Place) {
-        if let Some(Owner::Live { place: owner, session }) =
+        self.replace_owner(client_id, place, Some(previous));
+    }
+
+    /// Puts who holds the session that `place` waits for, else `other`, in its place.
+    fn replace_owner(&self, client_id: &str, place: Place, other: Option<Place>) {
+        if let Some(Owner::Live { place: owner, holder }) =
             self.stripe(client_id).get_mut(client_id)
             && *owner == place
+            && let Some(next) = holder.take().or(other)
         {
-            let holder = match *session {
-                Whereabouts::At(holder) => holder,
-                Whereabouts::Here | Whereabouts::OnItsWay => previous,
-            };
-            (*owner, *session) = (holder, Whereabouts::Here);
+            *owner = next;
         }
     }
 
@@ -176,14 +156,14 @@ impl Registry {
         saved: Option<(Box<Saved>, u64)>,
     ) -> Release {
         let mut stripe = self.stripe(client_id);
-        let Some(Owner::Live { place: owner, session }) = stripe.get_mut(client_id) else {
+        let Some(Owner::Live { place: owner, holder }) = stripe.get_mut(client_id) else {
             return Release::Done;
         };
         if *owner != place {
-            if *session != Whereabouts::At(place) {
+            if *holder != Some(place) {
                 return Release::Done;
             }
-            *session = Whereabouts::OnItsWay;
+            *holder = None;
             return Release::Heir(*owner, saved.map(|(saved, _)| saved));
         }
         stripe.remove(client_id);
@@ -297,7 +277,6 @@ mod tests {
         claim(&registry, 3, true);
         registry.abandon("c", place(2));
         assert!(matches!(release(&registry, 2), Release::Heir(p, Some(_)) if p == place(3)));
-        registry.arrived("c", place(3));
         assert!(matches!(release(&registry, 3), Release::Done));
         assert_eq!(registry.kept(), 1);
     }

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::fs::File;
 
+use super::nats;
+use super::random::Random;
 use super::setup::Setup;
+use super::truth::Truth;
 use super::wire::{self, Connect, FromServer, Publish};
 use super::world::Ring;
 use crate::shard::connection::Hold;
 use crate::shard::core::Core;
+use crate::shard::mail::Mail;
 use crate::telemetry::CloseReason;
-use crate::uplink::ledger::Limits;
+use crate::uplink::ledger::{Limits, SubjectId};
 
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
 
@@ -199,6 +203,65 @@ fn a_panic_ends_one_connection_whenever_its_message_is_taken() {
     assert_eq!(rig.core.counters.panics.get(), 1);
     assert_eq!(rig.take_heard(4, other), [FromServer::PubAck { packet_id: 1, code: 0 }]);
     assert_eq!(rig.why_closed(other), None);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_while_the_uplink_has_room_again_is_no_different() {
+    let mut setup = Setup::plain();
+    setup.settings.fault_topic = Some("panic".to_owned());
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(4, 0);
+    let mut messages: Vec<u8> = (0..40).flat_map(|_| message(4, TOPIC, 0, 0)).collect();
+    messages.extend(message(4, "panic", 0, 0));
+    rig.say(index, &messages);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Uplink);
+    assert_eq!(rig.carry(), 40);
+    assert_eq!(rig.why_closed(index), Some(CloseReason::Panic));
+}
+
+#[test]
+fn a_draining_shard_takes_what_waits_for_the_uplink_and_reads_no_more() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(5, 0);
+    let messages: Vec<u8> = (0..40).flat_map(|_| message(5, TOPIC, 0, 0)).collect();
+    rig.say(index, &messages);
+    rig.core.mail(Mail::Drain);
+    rig.turn();
+    assert!(!rig.core.goodbyes_are_due());
+    assert_eq!(rig.carry(), 40);
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Draining);
+    assert!(rig.core.goodbyes_are_due());
+    rig.core.say_goodbye_to_all();
+    rig.turn();
+    assert_eq!(rig.take_heard(5, index), [FromServer::Disconnect { code: 0x8B }]);
+    assert!(rig.core.is_drained());
+}
+
+#[test]
+fn an_affinity_that_nobody_listens_on_is_forgotten_by_messages_nobody_waits_for() {
+    const AFFINITY: &str = "kaa.v1.replica.cmx-a.esp.ClientData";
+    let topic = "kp1/v1/cmx/e0/config/json";
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, topic, 0, 0));
+    rig.carry();
+    let (push, _) = nats::push("e0", &mut Truth::default(), &mut Random::new(0));
+    rig.core.extension_data(Some(AFFINITY), &push);
+    let subject = |rig: &mut Rig| {
+        rig.say(index, &message(4, topic, 0, 0));
+        let batch = rig.core.ledger.borrow_mut().take_for_write().expect("a message");
+        let line = String::from_utf8_lossy(&batch[..80]).into_owned();
+        rig.core.ledger.borrow_mut().write_done(batch);
+        line.split(' ').nth(1).expect("a subject").to_owned()
+    };
+    assert_eq!(subject(&mut rig), AFFINITY);
+    let mut ledger = rig.core.ledger.borrow_mut();
+    ledger.no_responders(Some(SubjectId::of(AFFINITY.as_bytes())));
+    ledger.pong().expect("awaited");
+    drop(ledger);
+    rig.core.settle();
+    assert_eq!(subject(&mut rig), "kaa.v1.service.cmx.esp.ClientData");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl World {
             let core = &shard.core;
             assert!(core.connections.is_empty(), "connections are left: {:?}", core.connections);
             assert!(core.endpoints.is_empty(), "endpoints are left: {:?}", core.endpoints);
-            assert!(core.waiting.is_empty());
+            assert!(core.waiting.is_empty() && core.window_waiting.is_empty());
             let ledger = core.ledger.borrow();
             assert!(ledger.is_empty(), "the ledger is not empty");
             assert_eq!(ledger.unconfirmed_bytes(), 0, "bytes are left in the ledger");
