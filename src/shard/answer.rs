@@ -267,8 +267,8 @@ impl Core {
     }
 
     /// Nobody listens for the message. On a subject of affinity that is no more than a replica that
-    /// has gone: the message goes to the instance instead. Otherwise its client is told 503 where it
-    /// has asked for an answer.
+    /// has gone: the message goes to the instance instead. Otherwise its client is told 503 where
+    /// it has asked for an answer.
     #[cold]
     fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
         let Some(subject) = subject_of(outcome.frame) else { return };
