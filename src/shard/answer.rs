@@ -281,8 +281,11 @@ impl Core {
         };
         let extension = match forgotten {
             Some(id) if tag.packet_id.is_some() => {
-                self.carry_again(tag, id, outcome.payload());
-                return self.acknowledge(index, tag, None);
+                return match self.carry_again(tag, id, outcome.payload()) {
+                    true => self.acknowledge(index, tag, None),
+                    // Not acknowledged, so the client sends it again.
+                    false => self.close(index, CloseReason::UplinkRefused),
+                };
             }
             Some(id) => Some(id),
             None => instance_of(subject).and_then(|name| self.catalogue.id_of(name)),
@@ -295,8 +298,9 @@ impl Core {
     }
 
     /// Sends a ClientData to its extension instance after the replica it was meant for has gone. It
-    /// is acknowledged now, in its turn, so nobody is owed anything for this second time.
-    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) {
+    /// is acknowledged now, in its turn, so nobody is owed anything for this second time. Returns
+    /// `false` when there is no room for it.
+    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) -> bool {
         let address = &self.addresses[usize::from(extension.0)];
         let mut size = itoa::Buffer::new();
         let size = size.format(datum.len()).as_bytes();
@@ -310,6 +314,7 @@ impl Core {
         if appended.is_err() {
             self.counters.dropped(DropReason::UplinkFull);
         }
+        appended.is_ok()
     }
 
     /// Answers 503 to a request that nobody heard.
