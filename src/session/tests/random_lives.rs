@@ -24,9 +24,9 @@ const FILTERS: [&str; 4] = ["#", "a/+", "$share/g/a", "x"];
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let small = 1..5u16;
+    let (alias, retain) = (prop::option::of(1..4u16), prop::bool::weighted(0.02));
     let act = prop_oneof![
-        8 => (0..3u8, small.clone(), 0..3usize, prop::option::of(1..4u16), prop::bool::weighted(0.02),
-            prop::bool::ANY)
+        8 => (0..3u8, small.clone(), 0..3usize, alias, retain, prop::bool::ANY)
             .prop_map(|(qos, packet_id, topic, alias, retain, dup)| Act::Publish {
                 qos, packet_id, topic, alias, retain, dup
             }),
