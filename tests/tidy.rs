@@ -308,6 +308,25 @@ fn only_the_runtime_room_names_the_runtime_and_is_unsafe() {
 }
 
 #[test]
+fn names_are_resolved_in_one_place_which_has_a_thread_of_its_own() {
+    // Resolving blocks its thread, and a shard's thread must never block.
+    const RESOLVER: &str = "uplink/servers.rs";
+    let mut complaints = Complaints::default();
+    for source in sources().iter().filter(|source| !source.is_test) {
+        let resolves = ["to_socket_addrs", "ToSocketAddrs", "lookup_host", "getaddrinfo"]
+            .iter()
+            .any(|word| source.code.contains(word));
+        if resolves && source.name != RESOLVER {
+            complaints.add(&source.name, "resolves names");
+        }
+        if source.name == RESOLVER && !(resolves && source.code.contains("thread::")) {
+            complaints.add(&source.name, "resolves no names on a thread of its own any more");
+        }
+    }
+    complaints.end();
+}
+
+#[test]
 fn every_source_file_is_part_of_the_program() {
     let known: HashSet<PathBuf> =
         sources().iter().map(|source| root().join("src").join(&source.name)).collect();
