@@ -281,11 +281,8 @@ impl Core {
         };
         let extension = match forgotten {
             Some(id) if tag.packet_id.is_some() => {
-                return match self.carry_again(tag, id, outcome.payload()) {
-                    true => self.acknowledge(index, tag, None),
-                    // Not acknowledged, so the client sends it again.
-                    false => self.close(index, CloseReason::UplinkRefused),
-                };
+                self.carry_again(tag, id, outcome.payload());
+                return self.acknowledge(index, tag, None);
             }
             Some(id) => Some(id),
             None => instance_of(subject).and_then(|name| self.catalogue.id_of(name)),
@@ -298,23 +295,18 @@ impl Core {
     }
 
     /// Sends a ClientData to its extension instance after the replica it was meant for has gone. It
-    /// is acknowledged now, in its turn, so nobody is owed anything for this second time. Returns
-    /// `false` when there is no room for it.
-    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) -> bool {
+    /// is acknowledged now, in its turn, so nobody is owed anything for this second time.
+    fn carry_again(&mut self, tag: Tag, extension: ExtensionId, datum: &[u8]) {
         let address = &self.addresses[usize::from(extension.0)];
         let mut size = itoa::Buffer::new();
         let size = size.format(datum.len()).as_bytes();
         let unowed = Tag { connection: NOBODY, has_request_id: false, ..tag };
-        let appended =
-            self.ledger.borrow_mut().append(address.subject, Some(unowed), self.now.us, |batch| {
-                for part in [&address.head, size, b"\r\n", datum, b"\r\n"] {
-                    batch.extend_from_slice(part);
-                }
-            });
-        if appended.is_err() {
-            self.counters.dropped(DropReason::UplinkFull);
-        }
-        appended.is_ok()
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.append_again(address.subject, Some(unowed), self.now.us, |batch| {
+            for part in [&address.head, size, b"\r\n", datum, b"\r\n"] {
+                batch.extend_from_slice(part);
+            }
+        });
     }
 
     /// Answers 503 to a request that nobody heard.

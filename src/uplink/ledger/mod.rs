@@ -169,6 +169,19 @@ impl Ledger {
         if self.is_full() {
             return Err(Full);
         }
+        self.append_again(subject, tag, now_us, write);
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), also where that would refuse: for a message of a group just
+    /// confirmed that is to go out once more, to another subject. It takes the room it had before.
+    pub fn append_again(
+        &mut self,
+        subject: SubjectId,
+        tag: Option<Tag>,
+        now_us: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let batch = &mut self.filling;
         if batch.is_empty() {
             batch.first_us = now_us;
@@ -187,7 +200,6 @@ impl Ledger {
         if batch.bytes.len() >= self.limits.batch_bytes_max {
             self.seal();
         }
-        Ok(())
     }
 
     /// Records an acknowledgement that is owed without any bytes for NATS (a QoS 1 or 2 message
