@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("rt", &[]),
     ("telemetry", &[]),
     ("config", &[]),
-    ("auth", &["codec", "rt", "telemetry", "config"]),
+    ("auth", &["telemetry", "config"]),
     ("session", &["codec", "telemetry"]),
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
