@@ -90,11 +90,7 @@ impl Gateway {
             dialer,
             catalogue: Arc::new(catalogue(settings)),
             registry: Arc::new(Registry::new(settings.ringgate.mqtt.sessions_kept_max)),
-            throttle: Arc::new(Throttle::new(throttle::Limits {
-                per_address: 20,
-                per_username: 20,
-                window_ms: 60_000,
-            })),
+            throttle: Arc::new(Throttle::new(throttle::Limits::default())),
         })
     }
 

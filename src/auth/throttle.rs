@@ -26,6 +26,12 @@ pub struct Limits {
     pub window_ms: u64,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_address: 20, per_username: 20, window_ms: 60_000 }
+    }
+}
+
 /// A bucket that a failure fills and time empties.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {

@@ -241,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is put in: never more than the bound, and the index knows exactly the good ones.
+        /// Whatever is put in: never more than the bound, and the index knows just the good ones.
         #[test]
         fn stays_within_its_bound_and_its_index_true(
             steps in prop::collection::vec((0u8..4, 0u8..12, 0u8..3), 0..200)

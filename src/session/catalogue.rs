@@ -147,8 +147,8 @@ impl Catalogue {
         id
     }
 
-    /// Adds a version of an application; `allowed` of `None` means every instance added so far. Names of
-    /// unknown instances are left out: configuration has refused them.
+    /// Adds a version of an application; `allowed` of `None` means every instance added so far.
+    /// Names of unknown instances are left out: configuration has refused them.
     pub fn add_version(&mut self, app: AppId, name: &str, allowed: Option<&[String]>) {
         let allowed = match allowed {
             None => (0..self.extensions.len() as u16).map(ExtensionId).collect(),

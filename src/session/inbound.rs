@@ -34,11 +34,18 @@ pub struct Inbound {
     qos2: Vec<(PacketId, Receipt)>,
     /// How many of those are unconfirmed.
     qos2_unconfirmed: u16,
-    /// Publications that were dropped, with the reason their acknowledgement will carry.
+    /// What is out of the ordinary, while anything is.
+    unusual: Option<Box<Unusual>>,
+}
+
+/// Publications that are not just carried and confirmed in the order they came.
+#[derive(Debug, Default, Clone)]
+struct Unusual {
+    /// Those that were dropped, with the reason their acknowledgement will carry.
     refused: Vec<(PacketId, ReasonCode)>,
-    /// From the first publication that waits apart from the others on, all that came: their
+    /// From the first one that waits apart from the others on, all that came: their
     /// acknowledgements must leave in this order (MQTT-4.6.0-2, -3). Earlier ones are not in it.
-    in_turn: Option<Box<VecDeque<Due>>>,
+    in_turn: VecDeque<Due>,
 }
 
 /// An acknowledgement that waits for those before it.
@@ -68,8 +75,10 @@ impl Inbound {
                 Some((_, Receipt::Received)) => return Arrival::AcknowledgeAgain,
             }
         }
-        if let Some(in_turn) = &mut self.in_turn {
-            in_turn.push_back(Due { id, qos, is_ready: false });
+        if let Some(unusual) = &mut self.unusual
+            && !unusual.in_turn.is_empty()
+        {
+            unusual.in_turn.push_back(Due { id, qos, is_ready: false });
         }
         Arrival::New
     }
@@ -77,8 +86,9 @@ impl Inbound {
     /// The publication that has just arrived waits apart: later ones may be carried before it, but
     /// not acknowledged.
     pub fn set_apart(&mut self, id: PacketId, qos: QoS) {
-        if self.in_turn.is_none() {
-            self.in_turn = Some(Box::new([Due { id, qos, is_ready: false }].into()));
+        let in_turn = &mut self.unusual.get_or_insert_default().in_turn;
+        if in_turn.is_empty() {
+            in_turn.push_back(Due { id, qos, is_ready: false });
         }
     }
 
@@ -86,9 +96,9 @@ impl Inbound {
     /// comes out of [`Inbound::next_due`] in its turn.
     #[inline]
     pub fn must_wait(&mut self, id: PacketId, qos: QoS) -> bool {
-        let Some(in_turn) = &mut self.in_turn else { return false };
+        let Some(unusual) = &mut self.unusual else { return false };
         let is_it = |due: &&mut Due| due.id == id && due.qos == qos && !due.is_ready;
-        let Some(due) = in_turn.iter_mut().find(is_it) else { return false };
+        let Some(due) = unusual.in_turn.iter_mut().find(is_it) else { return false };
         due.is_ready = true;
         true
     }
@@ -96,14 +106,12 @@ impl Inbound {
     /// The next acknowledgement whose turn it is.
     #[inline]
     pub fn next_due(&mut self) -> Option<(PacketId, QoS)> {
-        let in_turn = self.in_turn.as_mut()?;
+        let in_turn = &mut self.unusual.as_mut()?.in_turn;
         if !in_turn.front()?.is_ready {
             return None;
         }
         let due = in_turn.pop_front()?;
-        if in_turn.is_empty() {
-            self.in_turn = None;
-        }
+        self.forget_nothing_unusual();
         Some((due.id, due.qos))
     }
 
@@ -114,7 +122,7 @@ impl Inbound {
 
     /// The acknowledgement of `id` will carry `reason` instead of success.
     pub fn refuse(&mut self, id: PacketId, reason: ReasonCode) {
-        self.refused.push((id, reason));
+        self.unusual.get_or_insert_default().refused.push((id, reason));
     }
 
     /// The publication may be acknowledged: the reason code to do it with, `None` when it is not
@@ -141,13 +149,20 @@ impl Inbound {
 
     #[inline]
     fn take_refusal(&mut self, id: PacketId) -> ReasonCode {
-        if self.refused.is_empty() {
-            return ReasonCode::Success;
-        }
-        match self.refused.iter().position(|(refused, _)| *refused == id) {
-            Some(at) => self.refused.remove(at).1,
+        let Some(unusual) = &mut self.unusual else { return ReasonCode::Success };
+        let refused = &mut unusual.refused;
+        match refused.iter().position(|(refused, _)| *refused == id) {
+            Some(at) => {
+                let (_, reason) = refused.remove(at);
+                self.forget_nothing_unusual();
+                reason
+            }
             None => ReasonCode::Success,
         }
+    }
+
+    fn forget_nothing_unusual(&mut self) {
+        self.unusual.take_if(|unusual| unusual.refused.is_empty() && unusual.in_turn.is_empty());
     }
 
     /// PUBREL: the exchange is over. Returns whether it was one.

@@ -204,8 +204,8 @@ impl Session {
         }
     }
 
-    /// As [`Session::say_goodbye`], with a word for whoever looks for the cause, if the client takes
-    /// so long a packet.
+    /// As [`Session::say_goodbye`], with a word for whoever looks for the cause, if the client
+    /// takes so long a packet.
     pub fn say_goodbye_because(&mut self, reason: ReasonCode, why: &str, out: &mut Vec<u8>) {
         let packet_bytes = GOODBYE_BYTES_MAX + why.len();
         if self.state != State::Live

@@ -88,14 +88,12 @@ pub struct Connection {
     pub check_ms: u64,
     /// What its CONNECT waits for.
     pub entering: Option<Box<Entering>>,
-    /// The client certificate its transport has verified.
-    pub certificate: Option<Box<CertificateName>>,
     /// Who its client has proven to be.
     pub client: Option<Rc<Client>>,
     /// What it has spoken for.
     pub spoken: Option<Box<Spoken>>,
     /// What its messages cost that wait for endpoint tokens to be validated, in bytes.
-    pub parked_bytes: usize,
+    pub parked_bytes: u32,
     /// Where extensions want to be answered.
     pub affinities: Option<Box<Affinities>>,
 }
@@ -103,6 +101,8 @@ pub struct Connection {
 /// What a CONNECT waits for.
 #[derive(Debug)]
 pub enum Entering {
+    /// CONNECT itself is still to come. The transport has verified this client certificate.
+    Presenting(CertificateName),
     /// A provider is asked who the client is.
     Asking(Hello),
     /// The session that another connection still holds.
@@ -144,7 +144,6 @@ impl Connection {
             since_ms: now_ms,
             check_ms: 0,
             entering: None,
-            certificate: None,
             client: None,
             spoken: None,
             parked_bytes: 0,

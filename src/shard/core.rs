@@ -251,11 +251,7 @@ impl Core {
 
     /// A connection was accepted; `None` when there are too many (the socket is closed).
     /// `certificate` is the client's, where the transport has verified one.
-    pub fn opened(
-        &mut self,
-        socket: OwnedFd,
-        certificate: Option<Box<CertificateName>>,
-    ) -> Option<u32> {
+    pub fn opened(&mut self, socket: OwnedFd, certificate: Option<CertificateName>) -> Option<u32> {
         if self.connections.len() >= self.settings.connections_max || self.is_draining() {
             self.counters.connections_refused.add(1);
             return None;
@@ -263,7 +259,7 @@ impl Core {
         self.counters.connections_accepted.add(1);
         self.next_generation = self.next_generation.wrapping_add(1);
         let mut connection = Connection::new(socket, self.next_generation, self.now.ms);
-        connection.certificate = certificate;
+        connection.entering = certificate.map(|name| Box::new(Entering::Presenting(name)));
         let index = self.connections.insert(connection) as u32;
         self.counters.connections_open.set(self.connections.len() as u64);
         self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));
@@ -380,7 +376,7 @@ impl Core {
             Hold::Output
         } else if packet_type != PacketType::Publish || !connection.session.is_live() {
             Hold::None
-        } else if connection.parked_bytes >= self.settings.auth.parked_bytes_max {
+        } else if connection.parked_bytes as usize >= self.settings.auth.parked_bytes_max {
             Hold::Parked
         } else if self.uplink_must_wait(first_byte) {
             Hold::Uplink

@@ -34,13 +34,15 @@ impl Core {
         }
     }
 
-    fn proof(&self, index: u32, login: Option<Login>) -> Proof {
-        let connection = &self.connections[index as usize];
-        match (&connection.certificate, login) {
+    fn proof(&mut self, index: u32, login: Option<Login>) -> Proof {
+        let entering = self.connections[index as usize].entering.take();
+        let certificate = match entering.map(|entering| *entering) {
+            Some(Entering::Presenting(name)) => Some(name),
+            _ => None,
+        };
+        match (certificate, login) {
             _ if self.settings.auth.client_provider == Provider::Trustful => Proof::None,
-            (Some(name), _) => {
-                Proof::Offered(Question::Certificate((**name).clone()), Box::default())
-            }
+            (Some(name), _) => Proof::Offered(Question::Certificate(name), Box::default()),
             (None, None) => Proof::None,
             (None, Some(Login { username, password })) => {
                 let username = username.unwrap_or_default();

@@ -20,7 +20,8 @@ impl Core {
             return self.drop_for_want_of_room(index, incoming);
         }
         let connection = &mut self.connections[index as usize];
-        connection.parked_bytes += bytes;
+        // Far below 4 GiB: of a shard's messages no more may wait.
+        connection.parked_bytes += bytes as u32;
         if let Some(id) = incoming.packet_id {
             connection.session.set_apart(id, incoming.qos);
         }
@@ -40,7 +41,7 @@ impl Core {
         for message in self.parked.take(ask) {
             let key = message.connection;
             if let Some(connection) = self.open_connection(key) {
-                connection.parked_bytes -= message.bytes();
+                connection.parked_bytes -= message.bytes() as u32;
                 if connection.hold == Hold::Parked {
                     held.push(key);
                 }
@@ -53,7 +54,7 @@ impl Core {
         for key in held {
             let max = self.settings.auth.parked_bytes_max;
             let may_go_on = |c: &mut super::connection::Connection| {
-                c.hold == Hold::Parked && c.parked_bytes < max
+                c.hold == Hold::Parked && (c.parked_bytes as usize) < max
             };
             if self.open_connection(key).is_some_and(may_go_on) {
                 self.resume(key.index);

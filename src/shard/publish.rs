@@ -181,8 +181,8 @@ impl Core {
         self.resolve(index, topic, split.map(|(base, _)| base))
     }
 
-    /// Makes the connection the one that speaks for a known topic's endpoint; `false` when the topic
-    /// must be resolved anew: its token has to be asked for again, something was revoked, or the
+    /// Makes the connection the one that speaks for a known topic's endpoint; `false` when the
+    /// topic must be resolved anew: its token has to be asked for again, something was revoked, or the
     /// endpoint's route has gone.
     #[inline]
     fn speak_for(&mut self, index: u32, slot: TopicSlot) -> bool {

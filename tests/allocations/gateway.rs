@@ -6,14 +6,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringgate::auth::Provider;
+use ringgate::auth::{Throttle, throttle};
 use ringgate::codec::avro::ConfigName;
 use ringgate::config::{NatsUrl, Qos0WhenFull, WhenUnavailable};
 use ringgate::rt::listener;
 use ringgate::session::Policy;
-use ringgate::session::catalogue::{Catalogue, Extension};
+use ringgate::session::catalogue::{App, Catalogue, Extension};
+use ringgate::shard::core::Clerks;
 use ringgate::shard::mail::{self, Mail, MailSender, Reporter};
 use ringgate::shard::registry::Registry;
+use ringgate::shard::settings::AuthSettings;
 use ringgate::shard::{self, Parts, ShardSettings, ShardThread};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use ringgate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
@@ -51,6 +53,8 @@ impl Gateway {
             mailbox,
             peers: vec![mail.clone()],
             reporter: Reporter::new(reports, 0, counters.clone()),
+            clerks: Clerks::default(),
+            throttle: Arc::new(Throttle::new(throttle::Limits::default())),
             counters: counters.clone(),
             dialer: Dialer::new(link_settings(nats.address)).expect("a dialer"),
             limits: Limits { batch_bytes_max: 256 << 10, unconfirmed_bytes_max: 64 << 20 },
@@ -81,7 +85,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
     catalogue.add_extension(Extension { name: "dcx".into(), endpoint_aware: true, push_qos: None });
-    catalogue.add_version("app-v1", None);
+    let app = catalogue.add_app(App { name: "app".into(), tenant: "acme".into() });
+    catalogue.add_version(app, "app-v1", None);
     catalogue
 }
 
@@ -93,7 +98,7 @@ fn shard_settings() -> ShardSettings {
         endpoints_max: 1_000,
         connect_timeout_ms: 60_000,
         policy: Policy { outbound_messages_max: 4096, ..Policy::default() },
-        provider: Provider::Trustful,
+        auth: AuthSettings::default(),
         config_name: ConfigName::FromPath,
         client_data_timeout_ms: 0,
         when_unavailable: WhenUnavailable::Wait,
