@@ -6,6 +6,8 @@
 mod harness;
 
 mod answers;
+mod auth_providers;
+mod auth_tokens;
 mod bad_input;
 mod check;
 mod client_data;

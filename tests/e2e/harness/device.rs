@@ -48,6 +48,14 @@ impl Device {
         (device, connack)
     }
 
+    /// Sends a CONNECT that must be refused and the connection closed; returns the CONNACK.
+    pub fn refused(address: SocketAddr, connect: Connect) -> Connack {
+        let (mut device, connack) = Self::connect(address, connect);
+        assert_ne!(connack.code, 0, "CONNECT accepted: {connack:?}");
+        device.expect_closed();
+        connack
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the gateway reads what a device sends");
     }
@@ -136,9 +144,15 @@ impl Device {
 
     /// The gateway sends a v5 DISCONNECT with `reason`, then closes.
     pub fn expect_disconnect(&mut self, reason: u8) {
+        self.expect_disconnect_because(reason);
+    }
+
+    /// The same; returns the reason string, if there is one.
+    pub fn expect_disconnect_because(&mut self, reason: u8) -> Option<String> {
         let (got, properties) = self.receive().disconnect();
         assert_eq!(got, reason, "DISCONNECT {got:#04x} {properties:?}, expected {reason:#04x}");
         self.expect_closed();
+        properties.text(packet::property::REASON_STRING).map(str::to_owned)
     }
 
     /// What a bad packet must lead to: v5 DISCONNECT with the reason, older versions a close.

@@ -395,7 +395,7 @@ impl Service {
     }
 }
 
-async fn publish(
+pub(super) async fn publish(
     client: &async_nats::Client,
     subject: String,
     reply_to: Option<String>,
@@ -410,7 +410,7 @@ async fn publish(
 
 /// Returns once a message has gone to the server and come back on this connection: what was
 /// subscribed before is then in force, also after a reconnect.
-async fn echo_through_server(client: &async_nats::Client) {
+pub(super) async fn echo_through_server(client: &async_nats::Client) {
     let probe = client.new_inbox();
     let mut echo = client.subscribe(probe.clone()).await.expect("a subscription");
     loop {
@@ -447,7 +447,7 @@ fn schemas() -> &'static Schemas {
 
 /// Reads a whole datum; `None` when it is not exactly one of that schema. What was read is written
 /// again and compared, as apache-avro forgives a datum that ends early.
-fn read_datum(schema: &Schema, datum: &[u8]) -> Option<Value> {
+pub(super) fn read_datum(schema: &Schema, datum: &[u8]) -> Option<Value> {
     let reader = GenericDatumReader::builder(schema).build().expect("a valid schema");
     let writer = GenericDatumWriter::builder(schema).build().expect("a valid schema");
     let value = reader.read_value(&mut &*datum).ok()?;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::http::{self, Metrics, Response};
 use super::ports::Port;
 use super::process::Process;
+use super::secured::MARK;
 use super::{TempDir, eventually};
 
 /// `service.graceful-shutdown` of the tests, in seconds.
@@ -122,7 +123,7 @@ pub struct Gateway {
     pub mqtt: SocketAddr,
     /// Where `/health` and `/metrics` are.
     pub admin: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
     _ports: [Port; 2],
 }
 
@@ -157,7 +158,7 @@ impl Gateway {
         command.envs(settings.environment.clone());
         prepare(&mut command);
         let process = Process::start("ringgate", &mut command, dir.path());
-        Self { process, mqtt, admin, _dir: dir, _ports: ports }
+        Self { process, mqtt, admin, dir, _ports: ports }
     }
 
     pub fn output(&self) -> String {
@@ -223,8 +224,29 @@ impl Gateway {
         self.process.exited().is_some()
     }
 
+    /// The directory with the configuration file `config.yml`.
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         self.process.wait(limit)
+    }
+}
+
+impl Drop for Gateway {
+    /// No secret of these tests may be in anything the gateway says, whatever the test was about.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // It may not run any more, or be stopped for good.
+        let metrics = if self.has_exited() { None } else { http::get(self.admin, "/metrics") };
+        self.process.kill();
+        let said = [self.output(), metrics.map(|metrics| metrics.body).unwrap_or_default()];
+        for line in said.iter().flat_map(|text| text.lines()) {
+            assert!(!line.contains(MARK), "the gateway tells a secret: {line}");
+        }
     }
 }
