@@ -284,8 +284,8 @@ fn a_push_on_the_instance_subject_lands_in_the_mailbox_of_the_endpoints_shard() 
     let _server = Server::start(nats_port);
     let (control, mut shards) = start(nats_port);
     let address = control.management_addr();
-    shards[0].reporter.endpoint_here("e1".into());
-    shards[1].reporter.endpoint_here("e2".into());
+    shards[0].reporter.endpoint_here("e1".into(), "v".into());
+    shards[1].reporter.endpoint_here("e2".into(), "v".into());
     until("the directory knows both endpoints", || {
         let metrics = http(address, "GET", "/metrics").1;
         metrics.contains("ringgate_directory_endpoints 2\n").then_some(())
@@ -317,7 +317,7 @@ fn a_push_on_the_instance_subject_lands_in_the_mailbox_of_the_endpoints_shard() 
             .then_some(())
     });
 
-    shards[0].reporter.endpoint_here("e2".into());
+    shards[0].reporter.endpoint_here("e2".into(), "v".into());
     until("the shard that lost the endpoint is told", || {
         let moved =
             |mail: &Mail| matches!(mail, Mail::RouteMoved { endpoint } if &**endpoint == "e2");

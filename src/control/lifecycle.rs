@@ -88,8 +88,8 @@ fn take(
     health: &Health,
 ) {
     match report {
-        Report::EndpointHere { shard, endpoint } => {
-            switchboard.borrow_mut().endpoint_here(shard, endpoint);
+        Report::EndpointHere { shard, endpoint, app_version } => {
+            switchboard.borrow_mut().endpoint_here(shard, endpoint, &app_version);
         }
         Report::EndpointGone { shard, endpoint } => {
             switchboard.borrow_mut().endpoint_gone(shard, &endpoint);

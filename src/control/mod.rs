@@ -4,6 +4,7 @@
 //!
 //! It never touches a message on its way from a device, nor an answer: a shard hears those itself.
 
+mod connectivity;
 mod directory;
 mod lifecycle;
 mod nats;
@@ -12,7 +13,8 @@ mod shutdown;
 mod signals;
 mod switchboard;
 
-pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX};
+pub use connectivity::{Connectivity, ConnectivitySettings, Kind, Now, Sent};
+pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_MAX};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
 pub use shutdown::Outcome;

@@ -36,10 +36,10 @@ impl Switchboard {
         self.mailboxes.len() as u16
     }
 
-    /// `shard` reports that it speaks for `endpoint`.
-    pub fn endpoint_here(&mut self, shard: u16, endpoint: Box<str>) {
-        match self.directory.here(&endpoint, shard) {
-            Here::Held => {}
+    /// `shard` reports that it speaks for `endpoint`, as `app_version`.
+    pub fn endpoint_here(&mut self, shard: u16, endpoint: Box<str>, app_version: &str) {
+        match self.directory.here(&endpoint, app_version, shard) {
+            Here::First | Here::Held => {}
             Here::MovedFrom(before) => {
                 self.counters.routes_moved.add(1);
                 if self.post(before, Mail::RouteMoved { endpoint }).is_err() {
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_push_goes_to_the_shard_that_holds_its_endpoint() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(1, "e1".into(), "v");
         switchboard.push(Some("kaa.v1.replica.x.esp.ClientData"), datum(Some("e1")));
         assert!(taken(&mut mailboxes[0]).is_empty());
         let mails = taken(&mut mailboxes[1]);
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn pushes_for_nobody_here_are_dropped_and_counted() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
         switchboard.endpoint_gone(0, "e1");
         switchboard.push(None, datum(Some("e1")));
         switchboard.push(None, datum(None));
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_shard_that_does_not_empty_its_mailbox_loses_pushes_and_nobody_waits() {
         let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
         for _ in 0..MAILS_MAX + 3 {
             switchboard.push(None, datum(Some("e1")));
         }
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn the_shard_an_endpoint_left_is_told() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into());
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
+        switchboard.endpoint_here(1, "e1".into(), "v");
         let mails = taken(&mut mailboxes[0]);
         assert!(matches!(&mails[..], [Mail::RouteMoved { endpoint }] if &**endpoint == "e1"));
         assert_eq!(counters.routes_moved.get(), 1);
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn a_push_goes_back_to_the_shard_that_still_has_the_endpoint() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into());
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
+        switchboard.endpoint_here(1, "e1".into(), "v");
         taken(&mut mailboxes[0]);
         switchboard.endpoint_gone(1, "e1");
         assert_eq!(counters.routes_moved.get(), 2);
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_report_of_a_shard_that_does_not_exist_harms_nothing() {
         let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(7, "e1".into());
+        switchboard.endpoint_here(7, "e1".into(), "v");
         switchboard.push(None, datum(Some("e1")));
         assert_eq!(counters.pushes_posted.get(), 0);
     }

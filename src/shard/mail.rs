@@ -75,6 +75,8 @@ pub enum Report {
         shard: u16,
         /// Id of the endpoint.
         endpoint: Box<str>,
+        /// The application version it speaks as.
+        app_version: Box<str>,
     },
     /// No connection that has spoken for the endpoint is left on this shard.
     EndpointGone {
@@ -216,9 +218,9 @@ impl Reporter {
         Self::new(self.sender.clone(), self.shard, self.counters.clone())
     }
 
-    /// The endpoint speaks through this shard now.
-    pub fn endpoint_here(&mut self, endpoint: Box<str>) {
-        self.report(Report::EndpointHere { shard: self.shard, endpoint });
+    /// The endpoint speaks through this shard now, as that application version.
+    pub fn endpoint_here(&mut self, endpoint: Box<str>, app_version: Box<str>) {
+        self.report(Report::EndpointHere { shard: self.shard, endpoint, app_version });
     }
 
     /// No connection that has spoken for the endpoint is left on this shard.
@@ -405,13 +407,13 @@ mod tests {
     #[test]
     fn reports_keep_their_order_when_the_channel_is_full() {
         let (mut reporter, mut receiver, counters) = reporter(1);
-        reporter.endpoint_here("a".into());
+        reporter.endpoint_here("a".into(), "v".into());
         reporter.endpoint_gone("a".into());
         reporter.drained();
         assert!(!reporter.retry());
-        let here = Report::EndpointHere { shard: 3, endpoint: "a".into() };
+        let here = Report::EndpointHere { shard: 3, endpoint: "a".into(), app_version: "v".into() };
         assert_eq!(receiver.try_recv(), Ok(here));
-        reporter.endpoint_here("b".into());
+        reporter.endpoint_here("b".into(), "v".into());
         assert!(!reporter.retry());
         let gone = Report::EndpointGone { shard: 3, endpoint: "a".into() };
         assert_eq!(receiver.try_recv(), Ok(gone));
@@ -426,7 +428,7 @@ mod tests {
     fn what_exceeds_the_backlog_is_counted_but_the_end_is_told() {
         let (mut reporter, mut receiver, counters) = reporter(1);
         for _ in 0..1 + REPORTS_BACKLOG_MAX + 2 {
-            reporter.endpoint_here("a".into());
+            reporter.endpoint_here("a".into(), "v".into());
         }
         assert_eq!(counters.reports_lost.get(), 2);
         reporter.failed("broken".into());
@@ -440,8 +442,8 @@ mod tests {
     #[test]
     fn a_control_thread_that_has_gone_is_no_obstacle() {
         let (mut reporter, receiver, counters) = reporter(1);
-        reporter.endpoint_here("a".into());
-        reporter.endpoint_here("b".into());
+        reporter.endpoint_here("a".into(), "v".into());
+        reporter.endpoint_here("b".into(), "v".into());
         drop(receiver);
         let started = Instant::now();
         assert!(reporter.retry());

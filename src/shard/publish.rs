@@ -149,9 +149,9 @@ impl Core {
         let held = self.connections[index as usize].endpoints.get_or_insert_default();
         held.insert(endpoint);
         if claim == Claim::New
-            && let Some(id) = self.endpoints.id(endpoint)
+            && let Some(endpoint) = self.endpoints.get(endpoint)
         {
-            self.reporter.endpoint_here(id.into());
+            self.reporter.endpoint_here(endpoint.id.clone(), endpoint.app_version.clone());
         }
         self.counters.endpoints.set(self.endpoints.len() as u64);
     }
