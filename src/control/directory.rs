@@ -153,6 +153,11 @@ impl Directory {
         entry.map_or(Vec::new(), |entry| entry.shards.iter().collect())
     }
 
+    /// Forgets every endpoint, and calls `gone` with the application version each speaks as.
+    pub fn clear(&mut self, mut gone: impl FnMut(&str, Arc<str>)) {
+        self.endpoints.drain().for_each(|(endpoint, entry)| gone(&endpoint, entry.version));
+    }
+
     /// NATS has spread this replica's claim to `endpoint`, made at `timestamp_ms`. `false` if it is
     /// not here any more.
     pub fn claimed(&mut self, endpoint: &str, timestamp_ms: i64) -> bool {

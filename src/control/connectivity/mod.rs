@@ -9,6 +9,7 @@ mod simulation;
 
 pub use outbox::{Kind, Now};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::directory::Directory;
@@ -26,8 +27,9 @@ pub struct ConnectivitySettings {
     pub correlation_prefix: String,
     /// How long changes are gathered, in milliseconds.
     pub window_ms: u64,
-    /// Whether an endpoint that another replica claims leaves this one.
-    pub gives_way: bool,
+    /// Application versions whose endpoints may be on several replicas at a time: they stay when
+    /// another one claims them.
+    pub shared_versions: HashSet<Box<str>>,
     /// Whether to know which endpoints other replicas have.
     pub tracks_foreign: bool,
 }
@@ -49,7 +51,7 @@ pub struct Connectivity {
     replica: Arc<str>,
     outbox: Outbox,
     clock: Clock,
-    gives_way: bool,
+    shared_versions: HashSet<Box<str>>,
     foreign: Option<Foreign>,
     /// The replica heard last, so that its name is shared by its endpoints.
     speaker: Arc<str>,
@@ -63,7 +65,7 @@ impl Connectivity {
             replica: settings.replica,
             outbox: Outbox::new(settings.correlation_prefix, settings.window_ms),
             clock: Clock::new(),
-            gives_way: settings.gives_way,
+            shared_versions: settings.shared_versions,
             foreign: settings.tracks_foreign.then(Foreign::default),
             speaker: "".into(),
         }
@@ -126,7 +128,8 @@ impl Connectivity {
         now: Now,
     ) -> bool {
         let held = directory.claim(endpoint);
-        let settled = held.filter(|_| self.gives_way).map(|(_, claimed_ms)| {
+        let gives_way = held.filter(|(version, _)| !self.shared_versions.contains(&***version));
+        let settled = gives_way.map(|(_, claimed_ms)| {
             let confirmed = Ours::Confirmed { timestamp_ms: claimed_ms };
             let ours = self.outbox.claim(endpoint).unwrap_or(confirmed);
             let theirs = Theirs { timestamp_ms, replica: &self.speaker };

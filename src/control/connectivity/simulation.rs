@@ -341,7 +341,7 @@ impl Fleet {
                 replica: format!("r{number}").into(),
                 correlation_prefix: format!("r{number}"),
                 window_ms: 20,
-                gives_way: true,
+                shared_versions: HashSet::new(),
                 tracks_foreign: true,
             });
             connectivity.link_up(1 << 20);
