@@ -8,6 +8,7 @@ mod harness;
 mod answers;
 mod auth_clients;
 mod auth_connectivity;
+mod auth_internal;
 mod auth_providers;
 mod auth_revocation;
 mod auth_roaming;
