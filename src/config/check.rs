@@ -157,8 +157,10 @@ fn check_auth(settings: &Settings, reading: &mut Reading) {
     }
     check_parking(auth, reading);
     check_file("ringgate.auth.http.bearer-token-file", &auth.http.bearer_token_file, reading);
-    let token_file = &settings.ringgate.credentials.management_token_file;
-    check_file("ringgate.credentials.management-token-file", token_file, reading);
+    // One that is not there is made at the start.
+    let token_file = settings.ringgate.credentials.management_token_file.clone();
+    let token_file = token_file.filter(|file| file.exists());
+    check_file("ringgate.credentials.management-token-file", &token_file, reading);
 }
 
 /// Refuses the choice of the provider `http` where nothing says where it is.

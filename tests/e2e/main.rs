@@ -10,6 +10,7 @@ mod auth_clients;
 mod auth_connectivity;
 mod auth_internal;
 mod auth_providers;
+mod auth_rest;
 mod auth_revocation;
 mod auth_roaming;
 mod auth_tenants;
