@@ -3,6 +3,7 @@
 
 use super::connectivity::Connectivity;
 use super::device::Device;
+use super::eventually;
 use super::extension::{self, Extension};
 use super::gateway::{Gateway, Settings};
 use super::nats::Nats;
@@ -50,6 +51,11 @@ impl Secured {
         let gateway = Gateway::start(&nats.url(), |settings| {
             asks_over_nats(settings);
             adjust(settings);
+        });
+        // Once the events of providers are heard, what they have said before is asked for again:
+        // not while the test counts.
+        eventually("the events of providers to be heard", || {
+            (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
         });
         Self { gateway, dcx, provider, connectivity, nats }
     }
