@@ -6,6 +6,7 @@
 mod harness;
 
 mod answers;
+mod auth_abuse;
 mod auth_providers;
 mod auth_tokens;
 mod bad_input;
