@@ -71,12 +71,9 @@ fn answers_that_make_no_sense_are_survived_and_let_nobody_in() {
     let topic = format!("kp1/v1/dcx/{token}/json/1");
     let connect = || Connect::new(V5, "client").credentials("user@acme", &secret("password"));
     let mut device = bench.device("device-1");
-    for behaviour in [
-        Behaviour::Garbage,
-        Behaviour::WrongCorrelation,
-        Behaviour::Nonsense,
-        Behaviour::Broken,
-    ] {
+    for behaviour in
+        [Behaviour::Garbage, Behaviour::WrongCorrelation, Behaviour::Nonsense, Behaviour::Broken]
+    {
         bench.provider.behave(behaviour);
         let (status, _) = error_of(&device.request(&topic, "[]", 0));
         assert!((500..600).contains(&status), "{behaviour:?}: {status}");

@@ -247,9 +247,8 @@ fn parked_messages_are_bounded_and_the_connection_is_read_again_afterwards() {
     // Far more than may be parked, and than the kernel's buffers hold.
     let payload = vec![b'x'; 10_000];
     let topic = format!("kp1/v1/dcx/{token}/json");
-    let all: Vec<u8> = (0..2_000)
-        .flat_map(|_| Publish::new(&topic, &payload).bytes(V311))
-        .collect();
+    let all: Vec<u8> =
+        (0..2_000).flat_map(|_| Publish::new(&topic, &payload).bytes(V311)).collect();
     let left = device.send_within(&all, SILENCE);
     assert!(!left.is_empty(), "20 MB were taken for a token nobody has validated");
     bench.provider.wait_for_count(&token, 1);

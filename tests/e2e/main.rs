@@ -7,7 +7,12 @@ mod harness;
 
 mod answers;
 mod auth_abuse;
+mod auth_clients;
+mod auth_connectivity;
 mod auth_providers;
+mod auth_revocation;
+mod auth_roaming;
+mod auth_tenants;
 mod auth_tokens;
 mod bad_input;
 mod check;
