@@ -40,7 +40,8 @@ fn an_endpoint_is_connected_with_its_first_message_and_disconnected_with_its_cli
     assert_eq!(event.replica, REPLICA);
     device.disconnect();
     bench.connectivity.expect_no_more("one", &[Connected, Disconnected]);
-    bench.device("device-1").request(&topic("one"), "[]", 1);
+    let mut again = bench.device("device-1");
+    again.request(&topic("one"), "[]", 1);
     bench.connectivity.wait_for("one", &[Connected, Disconnected, Connected]);
 }
 
@@ -58,7 +59,8 @@ fn an_endpoint_is_connected_when_it_can_be_reached() {
         bench.dcx.push(&crate::harness::extension::ExtensionData::push(
             "dcx", &endpoint, "/command", "[]",
         ));
-        assert_eq!(device.receive_publish().topic, format!("kp1/v1/dcx/{endpoint}/command"));
+        let topic = format!("kp1/v1/dcx/{endpoint}/command/status");
+        assert_eq!(device.receive_publish().topic, topic);
     }
 }
 

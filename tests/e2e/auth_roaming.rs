@@ -55,7 +55,7 @@ fn arrives(send: impl Fn(), device: &mut Device, path: &str) {
         send();
         match device.next_within(std::time::Duration::from_secs(2)) {
             crate::harness::device::Next::Packet(packet) => {
-                assert!(packet.publish(V5).topic.ends_with(path));
+                assert!(packet.publish(V5).topic.ends_with(&format!("{path}/status")));
                 Some(())
             }
             _ => None,
@@ -80,7 +80,7 @@ fn an_endpoint_that_may_not_move_stays_where_it_is() {
         assert_eq!(other.receive_ack(PUBACK).reason, 0x87);
     }
     bench.dcx.push(&push("/command"));
-    assert!(first.receive_publish().topic.ends_with("/command"));
+    assert!(first.receive_publish().topic.ends_with("/command/status"));
     bench.gateway.wait_until_dropped("endpoint_elsewhere", 12.0);
     // Gone, it may come back anywhere.
     drop(first);

@@ -447,7 +447,7 @@ fn schemas() -> &'static Schemas {
 
 /// Reads a whole datum; `None` when it is not exactly one of that schema. What was read is written
 /// again and compared, as apache-avro forgives a datum that ends early.
-pub(super) fn read_datum(schema: &Schema, datum: &[u8]) -> Option<Value> {
+fn read_datum(schema: &Schema, datum: &[u8]) -> Option<Value> {
     let reader = GenericDatumReader::builder(schema).build().expect("a valid schema");
     let writer = GenericDatumWriter::builder(schema).build().expect("a valid schema");
     let value = reader.read_value(&mut &*datum).ok()?;
