@@ -3,6 +3,7 @@
 
 use super::connectivity::Connectivity;
 use super::device::Device;
+use super::eventually;
 use super::extension::{self, Extension};
 use super::gateway::{Gateway, Settings};
 use super::nats::Nats;
@@ -50,6 +51,11 @@ impl Secured {
         let gateway = Gateway::start(&nats.url(), |settings| {
             asks_over_nats(settings);
             adjust(settings);
+        });
+        // When its control link has come up, whatever has been asked before is asked once more: a
+        // test that counts or holds back questions must not begin earlier.
+        eventually("the control link to come up", || {
+            (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
         });
         Self { gateway, dcx, provider, connectivity, nats }
     }
