@@ -6,9 +6,11 @@
 mod harness;
 
 mod answers;
+mod auth_abuse;
 mod auth_clients;
 mod auth_connectivity;
 mod auth_internal;
+mod auth_parking;
 mod auth_providers;
 mod auth_rest;
 mod auth_revocation;

@@ -1,8 +1,10 @@
 //! A device: a TCP connection that speaks MQTT byte by byte, blocking, with deadlines.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::packet::{self, Acknowledged, Connack, Connect, Packet, Publish, Suback};
 use super::{PATIENCE, SILENCE};
@@ -27,7 +29,18 @@ pub struct Device {
 impl Device {
     /// A TCP connection on which nothing has been sent yet.
     pub fn open(address: SocketAddr, level: u8) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection to the gateway");
+        Self::over(TcpStream::connect(address).expect("a connection to the gateway"), level)
+    }
+
+    /// The same from another address of this host, such as 127.0.0.2.
+    pub fn open_from(from: Ipv4Addr, address: SocketAddr, level: u8) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("a loopback address");
+        socket.connect(&address.into()).expect("a connection to the gateway");
+        Self::over(socket.into(), level)
+    }
+
+    fn over(stream: TcpStream, level: u8) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
         Self { stream, level, received: Vec::new(), last_packet_id: 0 }

@@ -52,9 +52,9 @@ impl Secured {
             asks_over_nats(settings);
             adjust(settings);
         });
-        // Once the events of providers are heard, what they have said before is asked for again:
-        // not while the test counts.
-        eventually("the events of providers to be heard", || {
+        // When its control link has come up, whatever has been asked before is asked once more: a
+        // test that counts or holds back questions must not begin earlier.
+        eventually("the control link to come up", || {
             (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
         });
         Self { gateway, dcx, provider, connectivity, nats }
