@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::harness::device::Device;
+use crate::harness::device::{Device, Next};
 use crate::harness::gateway::{Gateway, Settings};
 use crate::harness::http::{self, Response};
 use crate::harness::nats::Nats;
-use crate::harness::packet::{Connect, V5, V311};
+use crate::harness::packet::{Connect, PUBLISH, V5, V311};
 use crate::harness::secured::{Secured, secret};
-use crate::harness::{TempDir, eventually};
+use crate::harness::{PATIENCE, TempDir, eventually};
 
 fn internal(settings: &mut Settings) {
     settings.set("ringgate.auth.client-provider", "internal");
@@ -109,7 +109,12 @@ fn enforcement_switched_on_ends_unauthenticated_sessions_at_once() {
 
     let off = json!({ "mqttTcp": "none" });
     good(&ask(gateway, Some(&bearer), "PUT", "/tenants/acme/authentication", &off));
-    bench.device("again").request(&acme, "[]", 1);
+    eventually("strangers to be let speak again", || {
+        let mut device = bench.device_of(V5, "again");
+        device.publish_qos0(&acme, "[]");
+        let Next::Packet(packet) = device.next_within(PATIENCE) else { return None };
+        (packet.kind() == PUBLISH).then_some(())
+    });
 }
 
 #[test]

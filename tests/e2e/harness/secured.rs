@@ -4,7 +4,7 @@
 use super::connectivity::Connectivity;
 use super::device::Device;
 use super::eventually;
-use super::extension::{self, Extension};
+use super::extension::{self, Extension, ExtensionData};
 use super::gateway::{Gateway, Settings};
 use super::nats::Nats;
 use super::packet::{self, Connack, Connect, Publish};
@@ -57,6 +57,9 @@ impl Secured {
         eventually("the control link to come up", || {
             (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
         });
+        // The control thread has told the shards of that before it takes a push, which is nobody's.
+        dcx.push(&ExtensionData::push("dcx", "nobody", "/", "[]"));
+        gateway.wait_for_metric("ringgate_pushes_received_total", &[], 1.0);
         Self { gateway, dcx, provider, connectivity, nats }
     }
 
