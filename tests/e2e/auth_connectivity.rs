@@ -132,7 +132,7 @@ fn a_client_id_taken_over_is_told_in_order() {
             let alternates = history.chunks(2).all(|pair| pair[0] == Connected)
                 && history.chunks(2).all(|pair| pair.get(1).is_none_or(|c| *c == Disconnected));
             assert!(alternates, "{history:?}");
-            (history.len() % 2 == 0).then_some(())
+            history.len().is_multiple_of(2).then_some(())
         });
         crate::harness::let_time_pass(SILENCE);
         assert_eq!(bench.connectivity.history("one").last(), Some(&Disconnected));
