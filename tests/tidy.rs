@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("uplink", &["codec", "rt", "telemetry", "config"]),
     ("shard", &["session", "uplink", "auth", "codec", "rt", "telemetry", "config"]),
     ("admin", &["telemetry"]),
-    ("control", &["admin", "shard::mail", "codec", "rt", "telemetry", "config"]),
+    ("control", &["admin", "auth", "shard::mail", "codec", "rt", "telemetry", "config"]),
     (
         "server",
         &["control", "shard", "session", "uplink", "auth", "codec", "rt", "telemetry", "config"],

@@ -1,7 +1,8 @@
 //! Which shards speak for an endpoint, and which of them gets its pushes: endpoint id → shards, as
-//! the shards report it. Pure.
+//! the shards report it; and when this replica claimed it. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Endpoints the directory holds at most. Each shard bounds its own far below; this bounds what
 /// lost reports could leave behind.
@@ -11,10 +12,16 @@ pub const ENDPOINTS_MAX: usize = 1 << 24;
 /// forgotten until it reports again.
 pub const SHARDS_MAX: usize = 8;
 
+/// Names of application versions that endpoints share. They are of the catalogue, so that there are
+/// few; beyond this each endpoint has a copy of its own.
+pub const VERSIONS_MAX: usize = 4_096;
+
 /// What a report of an endpoint means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Here {
-    /// No shard held it before, or the same one.
+    /// No shard held it before: it has connected.
+    First,
+    /// The same shard held it before.
     Held,
     /// Another shard held it and is to be told that it no longer does.
     MovedFrom(u16),
@@ -25,8 +32,11 @@ pub enum Here {
 /// What a report that a shard has lost an endpoint means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// No shard has the endpoint any more, or another one holds it anyway.
+    /// It was not known to have it, or another one holds it anyway.
     Quiet,
+    /// No shard has the endpoint any more: it has disconnected, and spoke as this application
+    /// version.
+    Last(Arc<str>),
     /// The shard that reported the endpoint before holds it again.
     MovedBack,
 }
@@ -61,6 +71,10 @@ impl Shards {
         self.0[0] = shard;
     }
 
+    fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.into_iter().take_while(|&shard| shard != NONE)
+    }
+
     /// Removes a shard; `false` when no other is left.
     fn remove(&mut self, shard: u16) -> bool {
         if let Some(place) = self.place(shard) {
@@ -71,50 +85,98 @@ impl Shards {
     }
 }
 
+/// What is known of an endpoint.
+#[derive(Debug)]
+struct Entry {
+    shards: Shards,
+    /// The application version it speaks as.
+    version: Arc<str>,
+    /// See [`Directory::claimed`].
+    claimed_ms: i64,
+}
+
+/// The time of a claim that NATS has not spread.
+const NEVER: i64 = i64::MIN;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Directory {
-    endpoints: HashMap<Box<str>, Shards, foldhash::fast::RandomState>,
+    endpoints: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
     endpoints_max: usize,
+    versions: HashSet<Arc<str>, foldhash::fast::RandomState>,
 }
 
 impl Directory {
     /// A directory without endpoints that takes `endpoints_max` of them.
     #[must_use]
     pub fn new(endpoints_max: usize) -> Self {
-        Self { endpoints: HashMap::default(), endpoints_max }
+        Self { endpoints: HashMap::default(), endpoints_max, versions: HashSet::default() }
     }
 
-    /// `shard` reports that it speaks for `endpoint`: whoever reported last holds it.
-    pub fn here(&mut self, endpoint: &str, shard: u16) -> Here {
-        if let Some(shards) = self.endpoints.get_mut(endpoint) {
-            let before = shards.holder();
-            shards.put_first(shard);
+    /// `shard` reports that it speaks for `endpoint`, as `version`: whoever reported last holds it.
+    pub fn here(&mut self, endpoint: &str, version: &str, shard: u16) -> Here {
+        if let Some(entry) = self.endpoints.get_mut(endpoint) {
+            let before = entry.shards.holder();
+            entry.shards.put_first(shard);
+            if *entry.version != *version {
+                entry.version = shared(&mut self.versions, version);
+            }
             return if before == shard { Here::Held } else { Here::MovedFrom(before) };
         }
         if self.endpoints.len() >= self.endpoints_max {
             return Here::Full;
         }
-        self.endpoints.insert(endpoint.into(), Shards::new(shard));
-        Here::Held
+        let version = shared(&mut self.versions, version);
+        let entry = Entry { shards: Shards::new(shard), version, claimed_ms: NEVER };
+        self.endpoints.insert(endpoint.into(), entry);
+        Here::First
     }
 
     /// `shard` reports that it no longer speaks for `endpoint`: if it held it, the shard that
     /// reported it before does again.
     pub fn gone(&mut self, endpoint: &str, shard: u16) -> Gone {
-        let Some(shards) = self.endpoints.get_mut(endpoint) else { return Gone::Quiet };
-        let before = shards.holder();
-        if !shards.remove(shard) {
-            self.endpoints.remove(endpoint);
-            return Gone::Quiet;
+        let Some(entry) = self.endpoints.get_mut(endpoint) else { return Gone::Quiet };
+        let before = entry.shards.holder();
+        if entry.shards.remove(shard) {
+            return if entry.shards.holder() == before { Gone::Quiet } else { Gone::MovedBack };
         }
-        if shards.holder() == before { Gone::Quiet } else { Gone::MovedBack }
+        match self.endpoints.remove(endpoint) {
+            Some(entry) => Gone::Last(entry.version),
+            None => Gone::Quiet,
+        }
+    }
+
+    /// `endpoint` now speaks through another replica: it is forgotten. Returns the shards that had
+    /// it.
+    pub fn roamed(&mut self, endpoint: &str) -> Vec<u16> {
+        let entry = self.endpoints.remove(endpoint);
+        entry.map_or(Vec::new(), |entry| entry.shards.iter().collect())
+    }
+
+    /// Forgets every endpoint, and calls `gone` with the application version each speaks as.
+    pub fn clear(&mut self, mut gone: impl FnMut(&str, Arc<str>)) {
+        self.endpoints.drain().for_each(|(endpoint, entry)| gone(&endpoint, entry.version));
+    }
+
+    /// NATS has spread this replica's claim to `endpoint`, made at `timestamp_ms`. `false` if it is
+    /// not here any more.
+    pub fn claimed(&mut self, endpoint: &str, timestamp_ms: i64) -> bool {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else { return false };
+        entry.claimed_ms = timestamp_ms;
+        true
+    }
+
+    /// The application version that `endpoint` speaks as and the time of this replica's claim to
+    /// it; the least of all times if NATS has spread none.
+    #[must_use]
+    pub fn claim(&self, endpoint: &str) -> Option<(&Arc<str>, i64)> {
+        self.endpoints.get(endpoint).map(|entry| (&entry.version, entry.claimed_ms))
     }
 
     /// The shard that speaks for `endpoint`.
     #[must_use]
     pub fn holder(&self, endpoint: &str) -> Option<u16> {
-        self.endpoints.get(endpoint).map(Shards::holder)
+        self.endpoints.get(endpoint).map(|entry| entry.shards.holder())
     }
 
     /// How many endpoints are held.
@@ -130,6 +192,20 @@ impl Directory {
     }
 }
 
+fn shared(
+    versions: &mut HashSet<Arc<str>, foldhash::fast::RandomState>,
+    version: &str,
+) -> Arc<str> {
+    if let Some(known) = versions.get(version) {
+        return known.clone();
+    }
+    let version: Arc<str> = version.into();
+    if versions.len() < VERSIONS_MAX {
+        versions.insert(version.clone());
+    }
+    version
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,13 +219,13 @@ mod tests {
     #[test]
     fn the_last_reporter_holds_the_endpoint_and_the_one_before_is_named() {
         let mut directory = Directory::new(10);
-        assert_eq!(directory.here("e", 1), Here::Held);
-        assert_eq!(directory.here("e", 1), Here::Held);
-        assert_eq!(directory.here("e", 2), Here::MovedFrom(1));
+        assert_eq!(directory.here("e", "v", 1), Here::First);
+        assert_eq!(directory.here("e", "v", 1), Here::Held);
+        assert_eq!(directory.here("e", "v", 2), Here::MovedFrom(1));
         assert_eq!(directory.holder("e"), Some(2));
         assert_eq!(directory.gone("e", 1), Gone::Quiet);
         assert_eq!(directory.holder("e"), Some(2), "a late farewell changes nothing");
-        assert_eq!(directory.gone("e", 2), Gone::Quiet);
+        assert_eq!(directory.gone("e", 2), Gone::Last("v".into()));
         assert!(directory.is_empty());
     }
 
@@ -157,25 +233,39 @@ mod tests {
     fn an_endpoint_goes_back_to_the_shard_that_reported_it_before() {
         let mut directory = Directory::new(10);
         for shard in [1, 2, 3, 1] {
-            directory.here("e", shard);
+            directory.here("e", "v", shard);
         }
         assert_eq!(directory.gone("e", 1), Gone::MovedBack);
         assert_eq!(directory.holder("e"), Some(3));
         assert_eq!(directory.gone("e", 3), Gone::MovedBack);
         assert_eq!(directory.holder("e"), Some(2));
-        assert_eq!(directory.gone("e", 2), Gone::Quiet);
+        assert_eq!(directory.gone("e", 2), Gone::Last("v".into()));
         assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_that_roamed_is_forgotten_and_late_farewells_change_nothing() {
+        let mut directory = Directory::new(10);
+        directory.here("e", "v1", 1);
+        directory.here("e", "v2", 2);
+        directory.claimed("e", 7);
+        assert_eq!(directory.claim("e"), Some((&"v2".into(), 7)));
+        assert_eq!(directory.roamed("e"), [2, 1]);
+        assert!(directory.roamed("e").is_empty());
+        assert_eq!(directory.gone("e", 2), Gone::Quiet);
+        assert_eq!(directory.here("e", "v1", 2), Here::First);
+        assert_eq!(directory.claim("e"), Some((&"v1".into(), NEVER)));
     }
 
     #[test]
     fn a_full_directory_still_follows_the_endpoints_it_knows() {
         let mut directory = Directory::new(1);
-        assert_eq!(directory.here("e", 1), Here::Held);
-        assert_eq!(directory.here("f", 1), Here::Full);
-        assert_eq!(directory.here("e", 2), Here::MovedFrom(1));
+        assert_eq!(directory.here("e", "v", 1), Here::First);
+        assert_eq!(directory.here("f", "v", 1), Here::Full);
+        assert_eq!(directory.here("e", "v", 2), Here::MovedFrom(1));
         directory.gone("e", 2);
         directory.gone("e", 1);
-        assert_eq!(directory.here("f", 1), Here::Held);
+        assert_eq!(directory.here("f", "v", 1), Here::First);
     }
 
     /// One shard's side: its table, what it has reported and what it has been told but not heard.
@@ -222,8 +312,8 @@ mod tests {
 
     fn take_report(directory: &mut Directory, sides: &mut [Side], shard: usize) {
         match sides[shard].reports.pop_front() {
-            Some(Report::Here(name)) => match directory.here(name, shard as u16) {
-                Here::Held => {}
+            Some(Report::Here(name)) => match directory.here(name, "v", shard as u16) {
+                Here::First | Here::Held => {}
                 Here::MovedFrom(before) => sides[usize::from(before)].moves.push_back(name),
                 Here::Full => panic!("there is room for all"),
             },
@@ -273,11 +363,18 @@ mod tests {
                         model.remove(0);
                     }
                     let moved = before.filter(|before| *before != shard);
-                    let expected = moved.map_or(Here::Held, Here::MovedFrom);
-                    prop_assert_eq!(directory.here(NAMES[name], shard), expected);
+                    let expected = match (before, moved) {
+                        (None, _) => Here::First,
+                        (_, None) => Here::Held,
+                        (_, Some(moved)) => Here::MovedFrom(moved),
+                    };
+                    prop_assert_eq!(directory.here(NAMES[name], "v", shard), expected);
                 } else {
-                    let back = before == Some(shard) && !model.is_empty();
-                    let expected = if back { Gone::MovedBack } else { Gone::Quiet };
+                    let expected = match before {
+                        Some(before) if before == shard && !model.is_empty() => Gone::MovedBack,
+                        Some(_) if model.is_empty() => Gone::Last("v".into()),
+                        _ => Gone::Quiet,
+                    };
                     prop_assert_eq!(directory.gone(NAMES[name], shard), expected);
                 }
                 prop_assert_eq!(directory.holder(NAMES[name]), model.last().copied());

@@ -52,6 +52,7 @@ pub async fn run(
     let mut batch = Vec::with_capacity(REPORTS_PER_TURN_MAX);
     let mut ticks = tokio::time::interval(DRAIN_TICK);
     let mut shards_left = true;
+    let mut all_told = false;
     loop {
         tokio::select! {
             count = reports.recv_many(&mut batch, REPORTS_PER_TURN_MAX), if shards_left => {
@@ -74,7 +75,20 @@ pub async fn run(
             let switchboard = switchboard.borrow();
             shutdown.tell(|shard| switchboard.post(shard, Mail::Drain).is_ok());
         }
-        if let Some(outcome) = shutdown.outcome(clock::monotonic_ms()) {
+        let now_ms = clock::monotonic_ms();
+        if let Some(outcome) = shutdown.outcome(now_ms) {
+            // The last thing to be said is that nobody is connected any more.
+            if !all_told {
+                all_told = true;
+                switchboard.borrow_mut().all_gone();
+            }
+            let untold = switchboard.borrow().news.pending();
+            if untold > 0 && !shutdown.is_over(now_ms) {
+                continue;
+            }
+            if untold > 0 {
+                tracing::warn!(untold, "NATS has not heard of all endpoints that came and went");
+            }
             tracing::info!("stopping: {outcome}");
             return outcome;
         }
@@ -88,8 +102,8 @@ fn take(
     health: &Health,
 ) {
     match report {
-        Report::EndpointHere { shard, endpoint } => {
-            switchboard.borrow_mut().endpoint_here(shard, endpoint);
+        Report::EndpointHere { shard, endpoint, app_version } => {
+            switchboard.borrow_mut().endpoint_here(shard, endpoint, &app_version);
         }
         Report::EndpointGone { shard, endpoint } => {
             switchboard.borrow_mut().endpoint_gone(shard, &endpoint);

@@ -1,29 +1,40 @@
 //! The control thread: what is rare and concerns the whole process. It hears pushes on the
-//! instance-wide subject and gives each to the shard that holds its endpoint, serves the
-//! management interface, and stops the process in order.
+//! instance-wide subject and gives each to the shard that holds its endpoint, tells the world of
+//! endpoints that come and go, gives revocations to the shards, serves the management interface,
+//! and stops the process in order.
 //!
 //! It never touches a message on its way from a device, nor an answer: a shard hears those itself.
 
+mod connectivity;
 mod directory;
+mod late;
 mod lifecycle;
+mod link;
 mod nats;
-mod pushes;
+mod news;
+mod revocations;
 mod shutdown;
 mod signals;
 mod switchboard;
 
-pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX};
+pub use connectivity::{Connectivity, ConnectivitySettings, Kind, Now, Sent};
+pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_MAX};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
+pub use revocations::Revocations;
 pub use shutdown::Outcome;
 
 use crate::admin::{Admin, Health, ShardHealth};
+use crate::auth::Revocation;
 use crate::config::Settings;
 use crate::shard::mail::{MailSender, Report};
 use crate::telemetry::exposition::Metrics;
 use crate::telemetry::{ControlCounters, LinkStatus, ShardCounters};
+use link::Link;
+use news::News;
 use signals::Signals;
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -83,6 +94,7 @@ pub struct Control {
     thread: JoinHandle<Outcome>,
     stopper: Stopper,
     management: SocketAddr,
+    revocations: Revocations,
 }
 
 impl Control {
@@ -130,12 +142,19 @@ impl Control {
 
         let (stopper, stop) = lifecycle::stopper();
         let management = admin.local_addr();
+        let (revocations, revoked) = revocations::revocations();
         let hall = Hall {
-            switchboard: RefCell::new(Switchboard::new(shards, counters.clone())),
-            pushes: pushes::Pushes::new(
+            switchboard: RefCell::new(Switchboard::new(
+                shards,
+                News::new(settings),
+                counters.clone(),
+            )),
+            revoked,
+            link: Link::new(
                 access,
                 &settings.service.instance_name,
                 settings.service.replica_id.as_str(),
+                news::subscriptions(settings),
                 link,
                 counters,
             ),
@@ -149,7 +168,7 @@ impl Control {
             .name("control".to_owned())
             .spawn(move || hall.run(&runtime))
             .map_err(StartError::Runtime)?;
-        Ok(Self { thread, stopper, management })
+        Ok(Self { thread, stopper, management, revocations })
     }
 
     /// Where the management interface listens.
@@ -164,6 +183,12 @@ impl Control {
         self.stopper.clone()
     }
 
+    /// The way to tell of what this process's own store has revoked.
+    #[must_use]
+    pub fn revocations(&self) -> Revocations {
+        self.revocations.clone()
+    }
+
     /// Waits until the process is to end, and says how it came to that.
     #[must_use]
     pub fn join(self) -> Outcome {
@@ -174,7 +199,8 @@ impl Control {
 /// Everything the control thread works with.
 struct Hall {
     switchboard: RefCell<Switchboard>,
-    pushes: pushes::Pushes,
+    revoked: mpsc::Receiver<Revocation>,
+    link: Link,
     admin: Admin,
     reports: mpsc::Receiver<Report>,
     stop: lifecycle::Stop,
@@ -184,15 +210,28 @@ struct Hall {
 
 impl Hall {
     fn run(self, runtime: &Runtime) -> Outcome {
-        let Self { switchboard, pushes, admin, reports, stop, grace, health } = self;
-        // The first two never end. All three run in turns on this thread, and a borrow of the
+        let Self { switchboard, revoked, link, admin, reports, stop, grace, health } = self;
+        // All but the last never end. They run in turns on this thread, and a borrow of the
         // switchboard never lives across an await.
         runtime.block_on(async {
             tokio::select! {
-                never = pushes.run(&switchboard) => match never {},
+                never = link.run(&switchboard) => match never {},
+                never = switchboard::deliver_late(&switchboard) => match never {},
+                never = obey(revoked, &switchboard) => match never {},
                 never = admin.run() => match never {},
                 outcome = lifecycle::run(&switchboard, reports, stop, grace, &health) => outcome,
             }
         })
     }
+}
+
+/// Obeys what our own store revokes, for ever.
+async fn obey(
+    mut revoked: mpsc::Receiver<Revocation>,
+    switchboard: &RefCell<Switchboard>,
+) -> Infallible {
+    while let Some(revocation) = revoked.recv().await {
+        switchboard.borrow_mut().revoke_own(revocation);
+    }
+    std::future::pending().await
 }

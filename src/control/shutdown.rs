@@ -97,10 +97,14 @@ impl Shutdown {
         }
     }
 
+    /// Whether the time for an orderly end is over.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms)
+    }
+
     /// How it ended, if it has.
     pub fn outcome(&self, now_ms: u64) -> Option<Outcome> {
-        let over = self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms);
-        if !self.running.is_empty() && !over {
+        if !self.running.is_empty() && !self.is_over(now_ms) {
             return None;
         }
         Some(match &self.failure {

@@ -1,31 +1,50 @@
-//! Keeps the directory by the shards' reports and gives pushes to the shard they are for.
+//! Keeps the directory by the shards' reports and gives pushes, revocations and the like to the
+//! shards they are for.
 
 use super::ShardHandle;
+use super::connectivity::Kind;
 use super::directory::{Directory, ENDPOINTS_MAX, Gone, Here};
+use super::late::{LATE_MAX, Late};
+use super::news::News;
 use crate::codec::avro::ExtensionData;
 use crate::shard::mail::{Mail, MailSender};
 use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
 use bytes::Bytes;
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Lines a second about pushes that cannot be read or posted.
 const LOGS_PER_SECOND: u32 = 1;
+/// Pause before a full mailbox is tried again.
+const LATE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Switchboard {
-    directory: Directory,
+    pub(super) directory: Directory,
     mailboxes: Vec<MailSender>,
-    counters: Arc<ControlCounters>,
+    late: Late,
+    /// Wakes [`deliver_late`].
+    is_late: Arc<Notify>,
+    pub(super) news: News,
+    pub(super) counters: Arc<ControlCounters>,
     log_limit: RateLimit,
 }
 
 impl Switchboard {
-    /// A switchboard for these shards.
-    pub fn new(shards: Vec<ShardHandle>, counters: Arc<ControlCounters>) -> Self {
+    /// A switchboard for these shards. `news` is what it tells the world of endpoints, and what it
+    /// is told.
+    pub fn new(shards: Vec<ShardHandle>, news: News, counters: Arc<ControlCounters>) -> Self {
+        let mailboxes: Vec<_> = shards.into_iter().map(|shard| shard.mail).collect();
         Self {
             directory: Directory::new(ENDPOINTS_MAX),
-            mailboxes: shards.into_iter().map(|shard| shard.mail).collect(),
+            late: Late::new(mailboxes.len(), LATE_MAX),
+            mailboxes,
+            is_late: Arc::default(),
+            news,
             counters,
             log_limit: RateLimit::new(LOGS_PER_SECOND),
         }
@@ -36,9 +55,10 @@ impl Switchboard {
         self.mailboxes.len() as u16
     }
 
-    /// `shard` reports that it speaks for `endpoint`.
-    pub fn endpoint_here(&mut self, shard: u16, endpoint: Box<str>) {
-        match self.directory.here(&endpoint, shard) {
+    /// `shard` reports that it speaks for `endpoint`, as `app_version`.
+    pub fn endpoint_here(&mut self, shard: u16, endpoint: Box<str>, app_version: &str) {
+        match self.directory.here(&endpoint, app_version, shard) {
+            Here::First => self.endpoint_changed(Kind::Connected, &endpoint, app_version.into()),
             Here::Held => {}
             Here::MovedFrom(before) => {
                 self.counters.routes_moved.add(1);
@@ -56,8 +76,20 @@ impl Switchboard {
     /// `shard` reports that nobody is left there who speaks for `endpoint`. Another shard that has
     /// it then gets its pushes, and need not be told: it gives them to who spoke last there.
     pub fn endpoint_gone(&mut self, shard: u16, endpoint: &str) {
-        if self.directory.gone(endpoint, shard) == Gone::MovedBack {
-            self.counters.routes_moved.add(1);
+        match self.directory.gone(endpoint, shard) {
+            Gone::Quiet => {}
+            Gone::MovedBack => self.counters.routes_moved.add(1),
+            Gone::Last(version) => self.endpoint_changed(Kind::Disconnected, endpoint, version),
+        }
+        self.counters.directory_endpoints.set(self.directory.len() as u64);
+    }
+
+    /// `endpoint` has moved to another replica: the shards that have it are told, and the world is
+    /// not, since it is still connected.
+    pub(super) fn endpoint_roamed(&mut self, endpoint: &str) {
+        self.counters.roamed.add(1);
+        for shard in self.directory.roamed(endpoint) {
+            self.post_surely(shard, Mail::Roamed { endpoint: endpoint.into() });
         }
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
@@ -85,17 +117,54 @@ impl Switchboard {
         Ok(())
     }
 
+    fn retry_late(&mut self) -> bool {
+        let Self { late, mailboxes, .. } = self;
+        late.retry(|shard, mail| post(mailboxes, shard, mail))
+    }
+
     fn log_drop(&mut self, reason: PushDrop) {
         if let Some(suppressed) = self.log_limit.allow(clock::monotonic_ms()) {
             tracing::warn!(reason = reason.as_str(), suppressed, "push dropped");
         }
     }
 
+    /// Posts a mail that must not be lost: what finds the mailbox full is posted later.
+    pub(super) fn post_surely(&mut self, shard: u16, mail: Mail) {
+        let Self { late, mailboxes, .. } = self;
+        let given_up = late.post(shard, mail, |shard, mail| post(mailboxes, shard, mail));
+        self.counters.mails_given_up.add(given_up as u64);
+        if !late.is_empty() {
+            self.is_late.notify_one();
+        }
+    }
+
+    /// The same for every shard.
+    pub(super) fn post_to_all(&mut self, mail: impl Fn() -> Mail) {
+        for shard in 0..self.shards() {
+            self.post_surely(shard, mail());
+        }
+    }
+
     /// Posts a mail; gives it back when the mailbox is full or there is no such shard.
     pub fn post(&self, shard: u16, mail: Mail) -> Result<(), Mail> {
-        match self.mailboxes.get(usize::from(shard)) {
-            Some(mailbox) => mailbox.post(mail),
-            None => Err(mail),
+        post(&self.mailboxes, shard, mail)
+    }
+}
+
+fn post(mailboxes: &[MailSender], shard: u16, mail: Mail) -> Result<(), Mail> {
+    match mailboxes.get(usize::from(shard)) {
+        Some(mailbox) => mailbox.post(mail),
+        None => Err(mail),
+    }
+}
+
+/// Posts what found a mailbox full, for ever.
+pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
+    let is_late = switchboard.borrow().is_late.clone();
+    loop {
+        is_late.notified().await;
+        while !switchboard.borrow_mut().retry_late() {
+            tokio::time::sleep(LATE_PAUSE).await;
         }
     }
 }
@@ -103,6 +172,7 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
     use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
     use crate::telemetry::{LinkStatus, ShardCounters};
 
@@ -115,7 +185,8 @@ mod tests {
                 (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
             })
             .unzip();
-        (Switchboard::new(handles, counters.clone()), mailboxes, counters)
+        let news = News::new(&Settings::default());
+        (Switchboard::new(handles, news, counters.clone()), mailboxes, counters)
     }
 
     fn datum(endpoint_id: Option<&str>) -> Bytes {
@@ -146,7 +217,7 @@ mod tests {
     #[test]
     fn a_push_goes_to_the_shard_that_holds_its_endpoint() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(1, "e1".into(), "v");
         switchboard.push(Some("kaa.v1.replica.x.esp.ClientData"), datum(Some("e1")));
         assert!(taken(&mut mailboxes[0]).is_empty());
         let mails = taken(&mut mailboxes[1]);
@@ -162,7 +233,7 @@ mod tests {
     #[test]
     fn pushes_for_nobody_here_are_dropped_and_counted() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
         switchboard.endpoint_gone(0, "e1");
         switchboard.push(None, datum(Some("e1")));
         switchboard.push(None, datum(None));
@@ -177,7 +248,7 @@ mod tests {
     #[test]
     fn a_shard_that_does_not_empty_its_mailbox_loses_pushes_and_nobody_waits() {
         let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
         for _ in 0..MAILS_MAX + 3 {
             switchboard.push(None, datum(Some("e1")));
         }
@@ -187,8 +258,8 @@ mod tests {
     #[test]
     fn the_shard_an_endpoint_left_is_told() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into());
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
+        switchboard.endpoint_here(1, "e1".into(), "v");
         let mails = taken(&mut mailboxes[0]);
         assert!(matches!(&mails[..], [Mail::RouteMoved { endpoint }] if &**endpoint == "e1"));
         assert_eq!(counters.routes_moved.get(), 1);
@@ -199,8 +270,8 @@ mod tests {
     #[test]
     fn a_push_goes_back_to_the_shard_that_still_has_the_endpoint() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into());
-        switchboard.endpoint_here(1, "e1".into());
+        switchboard.endpoint_here(0, "e1".into(), "v");
+        switchboard.endpoint_here(1, "e1".into(), "v");
         taken(&mut mailboxes[0]);
         switchboard.endpoint_gone(1, "e1");
         assert_eq!(counters.routes_moved.get(), 2);
@@ -214,7 +285,7 @@ mod tests {
     #[test]
     fn a_report_of_a_shard_that_does_not_exist_harms_nothing() {
         let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(7, "e1".into());
+        switchboard.endpoint_here(7, "e1".into(), "v");
         switchboard.push(None, datum(Some("e1")));
         assert_eq!(counters.pushes_posted.get(), 0);
     }

@@ -47,6 +47,13 @@ pub enum Mail {
         /// Id of the endpoint.
         endpoint: Box<str>,
     },
+    /// The endpoint now speaks through another replica (9/ELCE): its route here goes, whoever
+    /// speaks for it, and is reported gone. That is no news to the control thread, unless somebody
+    /// here has claimed it since.
+    Roamed {
+        /// Id of the endpoint.
+        endpoint: Box<str>,
+    },
     /// The client id of this connection has connected on another shard: it must end
     /// (MQTT-3.1.4-3). The registry knows who inherits its session.
     Takeover {
@@ -94,6 +101,8 @@ pub enum Report {
         shard: u16,
         /// Id of the endpoint.
         endpoint: Box<str>,
+        /// The application version it speaks as.
+        app_version: Box<str>,
     },
     /// No connection that has spoken for the endpoint is left on this shard.
     EndpointGone {
@@ -235,9 +244,9 @@ impl Reporter {
         Self::new(self.sender.clone(), self.shard, self.counters.clone())
     }
 
-    /// The endpoint speaks through this shard now.
-    pub fn endpoint_here(&mut self, endpoint: Box<str>) {
-        self.report(Report::EndpointHere { shard: self.shard, endpoint });
+    /// The endpoint speaks through this shard now, as that application version.
+    pub fn endpoint_here(&mut self, endpoint: Box<str>, app_version: Box<str>) {
+        self.report(Report::EndpointHere { shard: self.shard, endpoint, app_version });
     }
 
     /// No connection that has spoken for the endpoint is left on this shard.
@@ -424,13 +433,13 @@ mod tests {
     #[test]
     fn reports_keep_their_order_when_the_channel_is_full() {
         let (mut reporter, mut receiver, counters) = reporter(1);
-        reporter.endpoint_here("a".into());
+        reporter.endpoint_here("a".into(), "v".into());
         reporter.endpoint_gone("a".into());
         reporter.drained();
         assert!(!reporter.retry());
-        let here = Report::EndpointHere { shard: 3, endpoint: "a".into() };
+        let here = Report::EndpointHere { shard: 3, endpoint: "a".into(), app_version: "v".into() };
         assert_eq!(receiver.try_recv(), Ok(here));
-        reporter.endpoint_here("b".into());
+        reporter.endpoint_here("b".into(), "v".into());
         assert!(!reporter.retry());
         let gone = Report::EndpointGone { shard: 3, endpoint: "a".into() };
         assert_eq!(receiver.try_recv(), Ok(gone));
@@ -445,7 +454,7 @@ mod tests {
     fn what_exceeds_the_backlog_is_counted_but_the_end_is_told() {
         let (mut reporter, mut receiver, counters) = reporter(1);
         for _ in 0..1 + REPORTS_BACKLOG_MAX + 2 {
-            reporter.endpoint_here("a".into());
+            reporter.endpoint_here("a".into(), "v".into());
         }
         assert_eq!(counters.reports_lost.get(), 2);
         reporter.failed("broken".into());
@@ -459,8 +468,8 @@ mod tests {
     #[test]
     fn a_control_thread_that_has_gone_is_no_obstacle() {
         let (mut reporter, receiver, counters) = reporter(1);
-        reporter.endpoint_here("a".into());
-        reporter.endpoint_here("b".into());
+        reporter.endpoint_here("a".into(), "v".into());
+        reporter.endpoint_here("b".into(), "v".into());
         drop(receiver);
         let started = Instant::now();
         assert!(reporter.retry());

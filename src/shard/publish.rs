@@ -215,7 +215,8 @@ impl Core {
         if claim == Claim::New
             && let Some(endpoint) = self.endpoints.get(endpoint)
         {
-            self.reporter.endpoint_here(endpoint.id().into());
+            let app_version = endpoint.app_version.clone();
+            self.reporter.endpoint_here(endpoint.id().into(), app_version);
         }
         self.counters.endpoints.set(self.endpoints.len() as u64);
     }

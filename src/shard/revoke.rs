@@ -3,7 +3,7 @@
 
 use super::core::Core;
 use super::correlation::ConnectionKey;
-use crate::auth::{Method, Requirement, Revocation};
+use crate::auth::{Grant, Method, Requirement, Revocation};
 use crate::codec::mqtt::ReasonCode;
 use crate::session::catalogue::AppId;
 use crate::telemetry::CloseReason;
@@ -30,10 +30,23 @@ impl Core {
             self.revoked_lately.note(id, self.now.ms);
         }
         self.verdicts.revoked(app.0, endpoint_id, token_ids);
+        self.remove_speakers(endpoint_id, |grant| grant.is_among(app.0, endpoint_id, token_ids));
+        self.resolve_all_anew();
+    }
+
+    /// The endpoint now speaks through another replica. Verdicts stay: whoever speaks for it here
+    /// next has it again.
+    pub(super) fn roamed(&mut self, endpoint_id: &str) {
+        self.remove_speakers(endpoint_id, |_| true);
+        self.resolve_all_anew();
+    }
+
+    /// Those whose tokens are meant speak for the endpoint no more.
+    fn remove_speakers(&mut self, endpoint_id: &str, is_meant: impl Fn(&Grant) -> bool) {
         let Self { endpoints, connections, reporter, .. } = self;
         endpoints.revoke(
             endpoint_id,
-            |grant| grant.is_among(app.0, endpoint_id, token_ids),
+            is_meant,
             |key: ConnectionKey, endpoint| {
                 let connection = connections.get_mut(key.index as usize);
                 let connection = connection.filter(|c| c.generation == key.generation);
@@ -44,7 +57,6 @@ impl Core {
             |id| reporter.endpoint_gone(id),
         );
         self.counters.endpoints.set(self.endpoints.len() as u64);
-        self.resolve_all_anew();
     }
 
     fn client_revoked(

@@ -1,8 +1,8 @@
-//! The process's monotonic clock, in milliseconds: one origin for all threads, so that a time
-//! written by a shard can be compared by the control thread.
+//! The process's clocks. The monotonic one has one origin for all threads, so that a time written
+//! by a shard can be compared by the control thread.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Origin of [`monotonic_ms`]: the first use of the clock.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -19,6 +19,13 @@ pub fn monotonic_ms() -> u64 {
 pub fn monotonic_us() -> u64 {
     // u64 microseconds last 584 thousand years.
     ORIGIN.elapsed().as_micros() as u64
+}
+
+/// Milliseconds since the Unix epoch, by the host's clock; 0 before it.
+#[must_use]
+pub fn unix_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

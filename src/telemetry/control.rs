@@ -1,6 +1,6 @@
 //! The counters of the control thread.
 
-use super::labels::PushDrop;
+use super::labels::{ConnectivityKind, PushDrop, RevocationKind};
 use super::{Counter, Gauge};
 
 /// What the control thread counts about itself. Written by that thread only.
@@ -20,6 +20,28 @@ pub struct ControlCounters {
     pub routes_moved: Counter,
     /// `RouteMoved` mails that found the old shard's mailbox full.
     pub route_moves_lost: Counter,
+    /// Events about endpoints that were sent, without repetitions, by kind.
+    pub connectivity_events: [Counter; ConnectivityKind::COUNT],
+    /// Endpoints they named.
+    pub connectivity_endpoints: [Counter; ConnectivityKind::COUNT],
+    /// Times such an event was sent again.
+    pub connectivity_repeated: Counter,
+    /// Changes of endpoints that were never told, because too many waited.
+    pub connectivity_lost: Counter,
+    /// Changes of endpoints that NATS has not spread yet.
+    pub connectivity_pending: Gauge,
+    /// Endpoints that moved to another replica.
+    pub roamed: Counter,
+    /// Revocations given to the shards, by what was revoked.
+    pub revocations: [Counter; RevocationKind::COUNT],
+    /// Of those, made by this process's own store.
+    pub revocations_own: Counter,
+    /// Times the shards were told that revocations may have been missed.
+    pub doubts: Counter,
+    /// Mails that were given up for such a doubt, a shard's mailbox having been full for long.
+    pub mails_given_up: Counter,
+    /// Events of other services that do not decode.
+    pub events_malformed: Counter,
     /// Times async-nats lost its connection to the server.
     pub link_disconnects: Counter,
 }

@@ -1,10 +1,13 @@
 //! `/metrics`: every shard's counters as OpenMetrics text, read at scrape.
 //!
-//! Labels are `shard`, `qos`, `reason`, `status` and nothing a device can choose, so the number
-//! of series is bounded by the number of shards.
+//! Labels are `shard`, `qos`, `reason`, `status`, `kind` and nothing a device can choose, so the
+//! number of series is bounded by the number of shards.
 
 use super::histogram::{BATCH_BUCKETS, Buckets, LATENCY_BUCKETS_US, SharedHistogram};
-use super::labels::{AnswerStatus, CloseReason, ConnectRefusal, DropReason, PushDrop};
+use super::labels::{
+    AnswerStatus, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
+    RevocationKind,
+};
 use super::{ControlCounters, Counter, ShardCounters, process};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
@@ -288,6 +291,33 @@ impl Out<'_, '_> {
                 &control.route_moves_lost,
             ),
             (
+                "ringgate_connectivity_repeated",
+                "Events about endpoints sent again, NATS not having spread them in time.",
+                &control.connectivity_repeated,
+            ),
+            (
+                "ringgate_connectivity_lost",
+                "Changes of endpoints that were never told, too many having waited.",
+                &control.connectivity_lost,
+            ),
+            ("ringgate_roamed", "Endpoints that moved to another replica.", &control.roamed),
+            (
+                "ringgate_revocations_own",
+                "Revocations made by this process's own store.",
+                &control.revocations_own,
+            ),
+            ("ringgate_doubts", "Times that revocations may have been missed.", &control.doubts),
+            (
+                "ringgate_mails_given_up",
+                "Mails to a shard replaced by one doubt, its mailbox having been full for long.",
+                &control.mails_given_up,
+            ),
+            (
+                "ringgate_events_malformed",
+                "Events of other services that cannot be read.",
+                &control.events_malformed,
+            ),
+            (
                 "ringgate_control_disconnects",
                 "Times the control thread lost NATS.",
                 &control.link_disconnects,
@@ -300,13 +330,38 @@ impl Out<'_, '_> {
         let help = "Endpoints known to the control thread.";
         self.single("ringgate_directory_endpoints", help, MetricType::Gauge, &endpoints)?;
 
-        let name = "ringgate_pushes_dropped";
-        let help = "Pushes given to no shard.";
+        let pending = Value::Int(control.connectivity_pending.get());
+        let help = "Changes of endpoints that NATS has not spread yet.";
+        self.single("ringgate_connectivity_pending", help, MetricType::Gauge, &pending)?;
+        self.control_by_label(control)
+    }
+
+    fn control_by_label(&mut self, control: &ControlCounters) -> fmt::Result {
+        let reasons = PushDrop::ALL.iter().map(|reason| reason.as_str());
+        let name = ("ringgate_pushes_dropped", "Pushes given to no shard.");
+        self.by(name, "reason", reasons, &control.pushes_dropped)?;
+        let kinds = ConnectivityKind::ALL.iter().map(|kind| kind.as_str());
+        let name = ("ringgate_connectivity_events", "Events about endpoints, without repetitions.");
+        self.by(name, "kind", kinds.clone(), &control.connectivity_events)?;
+        let name = ("ringgate_connectivity_endpoints", "Endpoints named by those events.");
+        self.by(name, "kind", kinds, &control.connectivity_endpoints)?;
+        let kinds = RevocationKind::ALL.iter().map(|kind| kind.as_str());
+        let name = ("ringgate_revocations", "Revocations given to the shards.");
+        self.by(name, "kind", kinds, &control.revocations)
+    }
+
+    /// One counter of the control thread per value of the label `key`.
+    fn by(
+        &mut self,
+        (name, help): (&str, &str),
+        key: &'static str,
+        values: impl Iterator<Item = &'static str>,
+        counts: &[Counter],
+    ) -> fmt::Result {
         let counter = MetricType::Counter;
         let mut metric = self.encoder.encode_descriptor(name, help, None, counter)?;
-        for (reason, count) in PushDrop::ALL.iter().zip(&control.pushes_dropped) {
-            let labels = [("reason", reason.as_str())];
-            put(&mut metric, &labels, counter, &Value::Int(count.get()))?;
+        for (value, count) in values.zip(counts) {
+            put(&mut metric, &[(key, value)], counter, &Value::Int(count.get()))?;
         }
         Ok(())
     }
@@ -440,7 +495,7 @@ mod tests {
         let labels = labels.strip_suffix('}').expect("labels are closed");
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').expect("a label has a value");
-            let allowed = ["shard", "qos", "reason", "status", "le", "version"];
+            let allowed = ["shard", "qos", "reason", "status", "kind", "le", "version"];
             assert!(allowed.contains(&key), "{label}");
             assert!(value.len() >= 3 && value.starts_with('"') && value.ends_with('"'), "{label}");
         }
@@ -480,6 +535,8 @@ mod tests {
         shards[0].loop_busy_ns.add(1_500_000_000);
         shards[0].loop_utilisation_ppm.set(250_000);
         control.push_dropped(PushDrop::NotHeld);
+        control.connectivity_endpoints[ConnectivityKind::Disconnected.index()].add(5);
+        control.revocations[RevocationKind::Client.index()].add(2);
         let samples = parse(&metrics.render()).samples;
         for (series, value) in [
             (r#"ringgate_messages_received_total{shard="1",qos="1"}"#, 7.0),
@@ -491,6 +548,8 @@ mod tests {
             (r#"ringgate_loop_busy_seconds_total{shard="0"}"#, 1.5),
             (r#"ringgate_loop_utilisation_ratio{shard="0"}"#, 0.25),
             (r#"ringgate_pushes_dropped_total{reason="not_held"}"#, 1.0),
+            (r#"ringgate_connectivity_endpoints_total{kind="disconnected"}"#, 5.0),
+            (r#"ringgate_revocations_total{kind="client"}"#, 2.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }

@@ -232,6 +232,28 @@ labels! {
     }
 }
 
+labels! {
+    /// What was revoked.
+    RevocationKind {
+        /// Tokens of an endpoint.
+        Tokens => "tokens",
+        /// Credentials of a client.
+        Client => "client",
+        /// A tenant, with all that is its.
+        Tenant => "tenant",
+    }
+}
+
+labels! {
+    /// What is told of endpoints.
+    ConnectivityKind {
+        /// They have connected.
+        Connected => "connected",
+        /// They have disconnected.
+        Disconnected => "disconnected",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +276,8 @@ mod tests {
         check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AskOutcome::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(RevocationKind::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(ConnectivityKind::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(PushDrop::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
     }
 

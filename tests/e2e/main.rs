@@ -6,6 +6,17 @@
 mod harness;
 
 mod answers;
+mod auth_abuse;
+mod auth_clients;
+mod auth_connectivity;
+mod auth_internal;
+mod auth_parking;
+mod auth_providers;
+mod auth_rest;
+mod auth_revocation;
+mod auth_roaming;
+mod auth_tenants;
+mod auth_tokens;
 mod bad_input;
 mod check;
 mod client_data;

@@ -1,8 +1,10 @@
 //! A device: a TCP connection that speaks MQTT byte by byte, blocking, with deadlines.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::packet::{self, Acknowledged, Connack, Connect, Packet, Publish, Suback};
 use super::{PATIENCE, SILENCE};
@@ -27,7 +29,18 @@ pub struct Device {
 impl Device {
     /// A TCP connection on which nothing has been sent yet.
     pub fn open(address: SocketAddr, level: u8) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection to the gateway");
+        Self::over(TcpStream::connect(address).expect("a connection to the gateway"), level)
+    }
+
+    /// The same from another address of this host, such as 127.0.0.2.
+    pub fn open_from(from: Ipv4Addr, address: SocketAddr, level: u8) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("a loopback address");
+        socket.connect(&address.into()).expect("a connection to the gateway");
+        Self::over(socket.into(), level)
+    }
+
+    fn over(stream: TcpStream, level: u8) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
         Self { stream, level, received: Vec::new(), last_packet_id: 0 }
@@ -46,6 +59,14 @@ impl Device {
         let (device, connack) = Self::connect(address, connect);
         assert_eq!(connack.code, 0, "CONNECT refused: {connack:?}");
         (device, connack)
+    }
+
+    /// Sends a CONNECT that must be refused and the connection closed; returns the CONNACK.
+    pub fn refused(address: SocketAddr, connect: Connect) -> Connack {
+        let (mut device, connack) = Self::connect(address, connect);
+        assert_ne!(connack.code, 0, "CONNECT accepted: {connack:?}");
+        device.expect_closed();
+        connack
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -136,9 +157,15 @@ impl Device {
 
     /// The gateway sends a v5 DISCONNECT with `reason`, then closes.
     pub fn expect_disconnect(&mut self, reason: u8) {
+        self.expect_disconnect_because(reason);
+    }
+
+    /// The same; returns the reason string, if there is one.
+    pub fn expect_disconnect_because(&mut self, reason: u8) -> Option<String> {
         let (got, properties) = self.receive().disconnect();
         assert_eq!(got, reason, "DISCONNECT {got:#04x} {properties:?}, expected {reason:#04x}");
         self.expect_closed();
+        properties.text(packet::property::REASON_STRING).map(str::to_owned)
     }
 
     /// What a bad packet must lead to: v5 DISCONNECT with the reason, older versions a close.

@@ -395,7 +395,7 @@ impl Service {
     }
 }
 
-async fn publish(
+pub(super) async fn publish(
     client: &async_nats::Client,
     subject: String,
     reply_to: Option<String>,
@@ -410,7 +410,7 @@ async fn publish(
 
 /// Returns once a message has gone to the server and come back on this connection: what was
 /// subscribed before is then in force, also after a reconnect.
-async fn echo_through_server(client: &async_nats::Client) {
+pub(super) async fn echo_through_server(client: &async_nats::Client) {
     let probe = client.new_inbox();
     let mut echo = client.subscribe(probe.clone()).await.expect("a subscription");
     loop {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::http::{self, Metrics, Response};
 use super::ports::Port;
 use super::process::Process;
+use super::secured::MARK;
 use super::{TempDir, eventually};
 
 /// `service.graceful-shutdown` of the tests, in seconds.
@@ -26,8 +27,8 @@ pub struct Settings {
 
 impl Settings {
     /// Two applications: `v1` may use every extension instance, `v2` only `dcx`; `tsx` and `plain`
-    /// know no endpoints.
-    fn new(mqtt_port: u16, admin_port: u16, nats_url: &str) -> Self {
+    /// know no endpoints. Everybody is let in; credentials, if needed, are in the folder `store`.
+    fn new(mqtt_port: u16, admin_port: u16, nats_url: &str, store: &str) -> Self {
         let root = json!({
             "service": {
                 "instance": { "name": "kpc", "replica": { "id": REPLICA } },
@@ -68,6 +69,8 @@ impl Settings {
                     "reconnect-delay-ms-min": 20,
                     "reconnect-delay-ms-max": 200,
                 },
+                "auth": { "endpoint-provider": "trustful", "client-provider": "trustful" },
+                "credentials": { "directory": store },
                 "log": { "level": "debug" },
             },
         });
@@ -98,7 +101,7 @@ impl Settings {
 
 /// A configuration like the tests' own, for tests that only read it.
 pub fn settings() -> Settings {
-    Settings::new(1883, 8008, "nats://127.0.0.1:4222")
+    Settings::new(1883, 8008, "nats://127.0.0.1:4222", "credentials")
 }
 
 /// `ringgate` with these arguments and none of the caller's settings in its environment.
@@ -120,7 +123,7 @@ pub struct Gateway {
     pub mqtt: SocketAddr,
     /// Where `/health` and `/metrics` are.
     pub admin: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
     _ports: [Port; 2],
 }
 
@@ -146,15 +149,16 @@ impl Gateway {
         let ports = [Port::reserve(), Port::reserve()];
         let [mqtt, admin] =
             [&ports[0], &ports[1]].map(|port| (Ipv4Addr::LOCALHOST, port.number).into());
-        let mut settings = Settings::new(ports[0].number, ports[1].number, nats_url);
-        adjust(&mut settings);
         let dir = TempDir::new();
+        let store = dir.path().join("credentials").display().to_string();
+        let mut settings = Settings::new(ports[0].number, ports[1].number, nats_url, &store);
+        adjust(&mut settings);
         let config = dir.file("config.yml", &settings.text());
         let mut command = command(&["run", "--config", &config.display().to_string()]);
         command.envs(settings.environment.clone());
         prepare(&mut command);
         let process = Process::start("ringgate", &mut command, dir.path());
-        Self { process, mqtt, admin, _dir: dir, _ports: ports }
+        Self { process, mqtt, admin, dir, _ports: ports }
     }
 
     pub fn output(&self) -> String {
@@ -220,8 +224,29 @@ impl Gateway {
         self.process.exited().is_some()
     }
 
+    /// The directory with the configuration file `config.yml`.
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         self.process.wait(limit)
+    }
+}
+
+impl Drop for Gateway {
+    /// No secret of these tests may be in anything the gateway says, whatever the test was about.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // It may not run any more, or be stopped for good.
+        let metrics = if self.has_exited() { None } else { http::get(self.admin, "/metrics") };
+        self.process.kill();
+        let said = [self.output(), metrics.map(|metrics| metrics.body).unwrap_or_default()];
+        for line in said.iter().flat_map(|text| text.lines()) {
+            assert!(!line.contains(MARK), "the gateway tells a secret: {line}");
+        }
     }
 }

@@ -18,9 +18,28 @@ pub fn get(address: SocketAddr, path: &str) -> Option<Response> {
 
 /// A request without a body; `None` when nothing listens or the answer is not HTTP.
 pub fn request(address: SocketAddr, method: &str, path: &str) -> Option<Response> {
+    send(address, method, path, &[], "")
+}
+
+/// A request with more header lines and a body of JSON, if it is not empty.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> Option<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: e2e\r\nconnection: close\r\n\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: e2e\r\nconnection: close\r\n");
+    for header in headers {
+        request += &format!("{header}\r\n");
+    }
+    if !body.is_empty() {
+        request += "content-type: application/json\r\n";
+        request += &format!("content-length: {}\r\n", body.len());
+    }
+    request += &format!("\r\n{body}");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;

@@ -7,6 +7,8 @@
 //!   test failed;
 //! - ports and directories are the test's own ([`ports::Port`], [`TempDir`]).
 
+pub mod bus;
+pub mod connectivity;
 pub mod device;
 pub mod extension;
 pub mod gateway;
@@ -15,7 +17,10 @@ pub mod nats;
 pub mod packet;
 pub mod ports;
 pub mod process;
+pub mod provider;
 pub mod proxy;
+pub mod records;
+pub mod secured;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::http;
 use super::ports::Port;
 use super::process::Process;
 use super::{TempDir, eventually, find_tool};
@@ -97,6 +98,55 @@ impl Nats {
 
     fn wait_until_it_listens(&self) {
         eventually("nats-server to listen", || TcpStream::connect(self.address()).ok());
+    }
+}
+
+/// Three servers that are one cluster.
+pub struct Cluster {
+    pub servers: [Nats; 3],
+    monitors: [Port; 3],
+    _routes: [Port; 3],
+}
+
+impl Cluster {
+    /// Starts them, and waits until each has a route to both others.
+    pub fn start() -> Self {
+        let monitors = [0; 3].map(|_| Port::reserve());
+        let routes = [0; 3].map(|_| Port::reserve());
+        let address = |port: &Port| format!("nats://127.0.0.1:{}", port.number);
+        let all = routes.each_ref().map(address).join(",");
+        let servers = [0, 1, 2].map(|at| {
+            let monitor = monitors[at].number.to_string();
+            let name = format!("n{at}");
+            let cluster = address(&routes[at]);
+            let mut arguments = vec!["--server_name", &name, "-m", &monitor];
+            arguments.extend(["--cluster_name", "e2e", "--cluster", &cluster, "--routes", &all]);
+            Nats::start_with(&arguments)
+        });
+        let cluster = Self { servers, monitors, _routes: routes };
+        for at in 0..3 {
+            eventually("routes between the servers", || {
+                let routes = cluster.routes(at)?;
+                let others = (0..3).filter(|other| *other != at);
+                let mut names = others.map(|other| format!("\"remote_name\": \"n{other}\""));
+                names.all(|name| routes.contains(&name)).then_some(())
+            });
+        }
+        cluster
+    }
+
+    /// Waits until every server knows that somebody listens to a subject at server `at`.
+    pub fn wait_until_heard(&self, at: usize, subject: &str) {
+        for other in (0..3).filter(|other| *other != at) {
+            eventually(&format!("interest in {subject} to spread"), || {
+                self.routes(other)?.contains(&format!("\"{subject}\"")).then_some(())
+            });
+        }
+    }
+
+    fn routes(&self, at: usize) -> Option<String> {
+        let address = (Ipv4Addr::LOCALHOST, self.monitors[at].number).into();
+        http::get(address, "/routez?subs=1").map(|response| response.body)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod property {
     pub const SESSION_EXPIRY: u32 = 0x11;
     pub const ASSIGNED_CLIENT_ID: u32 = 0x12;
     pub const SERVER_KEEP_ALIVE: u32 = 0x13;
+    pub const REASON_STRING: u32 = 0x1F;
     pub const RECEIVE_MAXIMUM: u32 = 0x21;
     pub const TOPIC_ALIAS_MAXIMUM: u32 = 0x22;
     pub const TOPIC_ALIAS: u32 = 0x23;
@@ -150,6 +151,12 @@ impl Connect {
     /// Clean session off (v5: clean start off).
     pub fn resuming(mut self) -> Self {
         self.clean = false;
+        self
+    }
+
+    /// A password of any bytes.
+    pub fn password_bytes(mut self, password: &[u8]) -> Self {
+        self.password = Some(password.to_vec());
         self
     }
 

@@ -1,0 +1,301 @@
+//! What the control thread tells the world, and is told: endpoints that come, go and roam (9/ELCE),
+//! and what providers revoke (16/ECAP, 22/CAP, 21/TLE).
+
+use super::connectivity::{Connectivity, ConnectivitySettings, Kind, Now};
+use super::revocations::{self, Broadcasts, Heard, Teller};
+use super::switchboard::Switchboard;
+use crate::auth::{Method, Revocation};
+use crate::codec::avro::elce::ConnectivityEvent;
+use crate::codec::avro::{AvroError, Header};
+use crate::codec::subjects;
+use crate::config::{Elsewhere, Settings};
+use crate::shard::mail::Mail;
+use crate::telemetry::{ConnectivityKind, RateLimit, RevocationKind, clock};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Lines a second about events that cannot be read, and the like.
+const LOGS_PER_SECOND: u32 = 1;
+
+/// What comes on a subscription of the control link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// ExtensionData to the instance.
+    Push,
+    /// Events of this instance's replicas about endpoints.
+    Connectivity(Kind),
+    /// Events of providers.
+    Revoked(Heard),
+}
+
+/// State of what is told and heard.
+#[derive(Debug)]
+pub struct News {
+    replica: Arc<str>,
+    /// `None` where nothing is told of endpoints.
+    connectivity: Option<Connectivity>,
+    connected_subject: String,
+    disconnected_subject: String,
+    /// `None` where this process's own store serves nobody else.
+    teller: Option<Teller>,
+    broadcasts: Broadcasts,
+    correlation_prefix: String,
+    sequence: u64,
+    /// There may be something to publish.
+    changed: Arc<Notify>,
+    log_limit: RateLimit,
+}
+
+impl News {
+    /// Nothing has been told yet, and the link is down.
+    pub fn new(settings: &Settings) -> Self {
+        let instance = &settings.service.instance_name;
+        let replica = settings.service.replica_id.as_str();
+        let (auth, connectivity) = (&settings.ringgate.auth, &settings.ringgate.connectivity);
+        // Of this run alone: what a run before has sent is no echo of ours.
+        let run = std::hash::RandomState::new().hash_one(replica);
+        let correlation_prefix = format!("{replica}-{run:016x}");
+        Self {
+            replica: replica.into(),
+            connectivity: connectivity.enabled.then(|| {
+                Connectivity::new(ConnectivitySettings {
+                    replica: replica.into(),
+                    correlation_prefix: correlation_prefix.clone(),
+                    window_ms: connectivity.window_ms.into(),
+                    shared_versions: shared_versions(settings),
+                    tracks_foreign: settings.rejects_elsewhere(),
+                })
+            }),
+            connected_subject: subjects::event(instance, subjects::elce::CONNECTED),
+            disconnected_subject: subjects::event(instance, subjects::elce::DISCONNECTED),
+            teller: settings.ringgate.credentials.serve.then(|| Teller {
+                ecap_instance: auth.ecap_instance.clone(),
+                cap_instance: auth.cap_instance.clone(),
+                replica: replica.to_owned(),
+            }),
+            broadcasts: Broadcasts::default(),
+            correlation_prefix,
+            sequence: 0,
+            changed: Arc::default(),
+            log_limit: RateLimit::new(LOGS_PER_SECOND),
+        }
+    }
+
+    /// Is notified when there may be something to publish.
+    pub fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
+    }
+
+    /// When there will be something to publish, if nothing else happens before: monotonic
+    /// milliseconds.
+    pub fn wake_ms(&self) -> Option<u64> {
+        self.connectivity.as_ref()?.wake_ms()
+    }
+
+    /// Changes of endpoints that NATS has not spread yet.
+    pub fn pending(&self) -> usize {
+        self.connectivity.as_ref().map_or(0, Connectivity::pending)
+    }
+
+    fn warn(&mut self, what: &str) {
+        if let Some(suppressed) = self.log_limit.allow(clock::monotonic_ms()) {
+            tracing::warn!(suppressed, "{what}");
+        }
+    }
+}
+
+/// What is subscribed to, beside pushes. Nothing in a queue group: every replica has routes and
+/// verdicts of its own.
+pub fn subscriptions(settings: &Settings) -> Vec<(String, Topic)> {
+    let auth = &settings.ringgate.auth;
+    let (ecap, cap) = (&auth.ecap_instance, &auth.cap_instance);
+    let credentials = |method| Topic::Revoked(Heard::Credentials(method));
+    let instance = &settings.service.instance_name;
+    let mut subscriptions = vec![
+        (subjects::event(ecap, subjects::ecap::TOKEN_REVOKED), Topic::Revoked(Heard::Tokens)),
+        (
+            subjects::event(ecap, subjects::ecap::CREDENTIAL_REVOKED),
+            Topic::Revoked(Heard::Credential),
+        ),
+        (subjects::event(cap, subjects::cap::BASIC_REVOKED), credentials(Method::Basic)),
+        (
+            subjects::event(cap, subjects::cap::CERTIFICATE_REVOKED),
+            credentials(Method::Certificate),
+        ),
+        (
+            subjects::event(&auth.tenant_manager_instance, subjects::tle::UNREGISTERED),
+            Topic::Revoked(Heard::Tenant),
+        ),
+    ];
+    if settings.ringgate.connectivity.enabled {
+        for (event, kind) in [
+            (subjects::elce::CONNECTED, Kind::Connected),
+            (subjects::elce::DISCONNECTED, Kind::Disconnected),
+        ] {
+            subscriptions.push((subjects::event(instance, event), Topic::Connectivity(kind)));
+        }
+    }
+    subscriptions
+}
+
+fn shared_versions(settings: &Settings) -> HashSet<Box<str>> {
+    let applications = settings.kaa.applications.iter();
+    let shared =
+        applications.filter(|(name, _)| settings.endpoint_elsewhere(name) == Elsewhere::Allow);
+    shared.flat_map(|(_, app)| app.versions.keys()).map(|name| name.as_str().into()).collect()
+}
+
+fn now() -> Now {
+    Now { ms: clock::monotonic_ms(), unix_ms: clock::unix_ms() }
+}
+
+fn label(kind: Kind) -> ConnectivityKind {
+    match kind {
+        Kind::Connected => ConnectivityKind::Connected,
+        Kind::Disconnected => ConnectivityKind::Disconnected,
+    }
+}
+
+impl Switchboard {
+    /// An endpoint has connected or disconnected.
+    pub(super) fn endpoint_changed(&mut self, kind: Kind, endpoint: &str, version: Arc<str>) {
+        let Some(connectivity) = &mut self.news.connectivity else { return };
+        connectivity.change(kind, endpoint, version, now());
+        self.news.changed.notify_one();
+        self.count_pending();
+    }
+
+    /// Nobody speaks for any endpoint any more: the shards have ended. What they have not said is
+    /// said here.
+    pub fn all_gone(&mut self) {
+        if let Some(connectivity) = &mut self.news.connectivity {
+            let now = now();
+            self.directory.clear(|endpoint, version| {
+                connectivity.change(Kind::Disconnected, endpoint, version, now);
+            });
+            connectivity.hurry();
+            self.news.changed.notify_one();
+            self.count_pending();
+        }
+    }
+
+    fn count_pending(&self) {
+        if let Some(connectivity) = &self.news.connectivity {
+            self.counters.connectivity_pending.set(connectivity.pending() as u64);
+            self.counters.connectivity_lost.set(connectivity.lost());
+        }
+    }
+
+    /// Takes an event about endpoints, ours or another replica's.
+    pub fn connectivity_heard(&mut self, kind: Kind, datum: &[u8]) {
+        let Some(connectivity) = &mut self.news.connectivity else { return };
+        let event = match ConnectivityEvent::decode(datum) {
+            Ok(event) => event,
+            Err(error) => return self.malformed(&error),
+        };
+        let moved = connectivity.heard(kind, &event, &mut self.directory, now());
+        for endpoint in moved {
+            self.endpoint_roamed(&endpoint);
+        }
+        self.count_pending();
+    }
+
+    /// Takes a provider's event. One of ours has been obeyed before it was told.
+    pub fn revocation_heard(&mut self, heard: Heard, datum: &[u8]) {
+        match revocations::decode(heard, datum) {
+            Ok((originator, _)) if *originator == *self.news.replica => {}
+            Ok((_, revocation)) => self.revoke(revocation),
+            Err(error) => self.malformed(&error),
+        }
+    }
+
+    /// Our own store has revoked something: the shards are told, and the world where others ask us.
+    pub fn revoke_own(&mut self, revocation: Revocation) {
+        self.counters.revocations_own.add(1);
+        let news = &mut self.news;
+        if let Some(teller) = &news.teller {
+            news.sequence += 1;
+            let header = Header {
+                correlation_id: &format!("{}-r{}", news.correlation_prefix, news.sequence),
+                timestamp_ms: clock::unix_ms(),
+                timeout_ms: 0,
+            };
+            let lost = news.broadcasts.push(teller.events(&revocation, &header));
+            if lost > 0 {
+                news.warn("too many revocations wait for NATS: the oldest are not told to others");
+            }
+            self.news.changed.notify_one();
+        }
+        self.revoke(revocation);
+    }
+
+    fn revoke(&mut self, revocation: Revocation) {
+        let kind = match &revocation {
+            Revocation::Tokens { .. } => RevocationKind::Tokens,
+            Revocation::Client { .. } => RevocationKind::Client,
+            Revocation::Tenant { .. } => RevocationKind::Tenant,
+        };
+        self.counters.revocations[kind.index()].add(1);
+        tracing::debug!(?revocation, "revoked");
+        let revocation = Arc::new(revocation);
+        self.post_to_all(|| Mail::Revoked(revocation.clone()));
+    }
+
+    /// Revocations may have been missed: what remote providers have said is asked for again.
+    pub fn doubt(&mut self) {
+        self.counters.doubts.add(1);
+        self.post_to_all(|| Mail::Doubt);
+    }
+
+    fn malformed(&mut self, error: &AvroError) {
+        self.counters.events_malformed.add(1);
+        self.news.warn(&format!("an event of another service cannot be read: {error}"));
+    }
+
+    /// The link to NATS has come up, to a server that takes so much in one message. Whatever was
+    /// told meanwhile has been missed.
+    pub fn link_up(&mut self, payload_bytes_max: usize) {
+        if let Some(connectivity) = &mut self.news.connectivity {
+            connectivity.link_up(payload_bytes_max);
+        }
+        self.news.broadcasts.link_up(clock::monotonic_ms());
+        self.doubt();
+    }
+
+    /// The link to NATS has broken.
+    pub fn link_down(&mut self) {
+        if let Some(connectivity) = &mut self.news.connectivity {
+            connectivity.link_down();
+        }
+        self.news.broadcasts.link_down();
+    }
+
+    /// The next event to publish, as subject and datum. To be called again until there is none.
+    pub fn next_event(&mut self) -> Option<(String, Bytes)> {
+        let now = now();
+        if let Some(event) = self.news.broadcasts.next(now.ms) {
+            return Some(event);
+        }
+        let mut datum = Vec::new();
+        let sent = self.news.connectivity.as_mut()?.next(now, &mut datum)?;
+        let index = label(sent.kind).index();
+        if sent.is_repeated {
+            self.counters.connectivity_repeated.add(1);
+            self.news.warn(
+                "an event about endpoints has not come back from NATS and is sent again; if this \
+                 goes on: may ringgate subscribe to its own events?",
+            );
+        } else {
+            self.counters.connectivity_events[index].add(1);
+            self.counters.connectivity_endpoints[index].add(sent.endpoints as u64);
+        }
+        let subject = match sent.kind {
+            Kind::Connected => &self.news.connected_subject,
+            Kind::Disconnected => &self.news.disconnected_subject,
+        };
+        Some((subject.clone(), datum.into()))
+    }
+}

@@ -1,0 +1,374 @@
+//! What the control thread tells the world of endpoints, and obeys of what providers revoke.
+
+use super::rig::*;
+use async_nats::{Client, Message, Subscriber};
+use futures_util::StreamExt;
+use ringgate::auth::{Method, Revocation};
+use ringgate::codec::avro::Header;
+use ringgate::codec::avro::elce::ConnectivityEvent;
+use ringgate::codec::avro::{cap, ecap, tle};
+use ringgate::config::Settings;
+use ringgate::control::Outcome;
+use ringgate::shard::mail::Mail;
+use std::collections::HashMap;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const CONNECTED: &str = "kaa.v1.events.kpc.endpoint.connectivity.connected";
+
+/// A NATS client that waits.
+struct Nats {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Nats {
+    fn connect(port: u16) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let client = runtime.block_on(async_nats::connect(format!("127.0.0.1:{port}")));
+        Self { client: client.expect("connects"), runtime }
+    }
+
+    fn subscribe(&self, subject: &str) -> Subscriber {
+        self.runtime.block_on(async {
+            let subscriber = self.client.subscribe(subject.to_owned()).await.expect("subscribes");
+            // Its PONG tells that the server has the subscription.
+            self.round_trip().await;
+            subscriber
+        })
+    }
+
+    async fn round_trip(&self) {
+        let inbox = self.client.new_inbox();
+        let mut echo = self.client.subscribe(inbox.clone()).await.expect("subscribes");
+        self.client.publish(inbox, "".into()).await.expect("publishes");
+        tokio::time::timeout(PATIENCE, echo.next()).await.expect("comes back");
+    }
+
+    fn publish(&self, subject: &str, datum: Vec<u8>) {
+        self.runtime.block_on(async {
+            self.client.publish(subject.to_owned(), datum.into()).await.expect("publishes");
+            self.round_trip().await;
+        });
+    }
+
+    fn next(&self, subscriber: &mut Subscriber) -> Message {
+        let next = async { tokio::time::timeout(PATIENCE, subscriber.next()).await };
+        self.runtime.block_on(next).expect("a message in time").expect("subscribed")
+    }
+
+    fn nothing_more(&self, subscriber: &mut Subscriber) {
+        let next =
+            async { tokio::time::timeout(Duration::from_millis(100), subscriber.next()).await };
+        let message = self.runtime.block_on(next);
+        assert!(message.is_err(), "{message:?}");
+    }
+
+    /// The next event about endpoints: its subject's last word, and the endpoints it names.
+    fn event(&self, subscriber: &mut Subscriber) -> (String, HashMap<String, String>) {
+        let message = self.next(subscriber);
+        let event = ConnectivityEvent::decode(&message.payload).expect("an event");
+        assert_eq!(event.originator_replica_id, "r1");
+        let own = |(id, version): (&str, &str)| (id.to_owned(), version.to_owned());
+        let kind = message.subject.rsplit('.').next().expect("a word");
+        (kind.to_owned(), event.endpoints.iter().map(own).collect())
+    }
+}
+
+fn endpoints(entries: &[(&str, &str)]) -> HashMap<String, String> {
+    entries.iter().map(|(id, version)| (id.to_string(), version.to_string())).collect()
+}
+
+fn header(timestamp_ms: i64) -> Header<'static> {
+    Header { correlation_id: "theirs", timestamp_ms, timeout_ms: 0 }
+}
+
+fn now_ms() -> i64 {
+    ringgate::telemetry::clock::unix_ms()
+}
+
+fn connected_elsewhere(endpoint: &str, timestamp_ms: i64) -> Vec<u8> {
+    let mut datum = Vec::new();
+    let endpoints = [(endpoint, "v1")].into_iter();
+    ConnectivityEvent::encode(&header(timestamp_ms), endpoints, "r2", &mut datum);
+    datum
+}
+
+#[test]
+fn endpoints_that_come_and_go_are_told_and_at_the_end_all_are_gone() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let mut events = nats.subscribe("kaa.v1.events.kpc.>");
+    let (control, mut shards) = start(port);
+    shards[0].reporter.endpoint_here("e1".into(), "v1".into());
+    shards[1].reporter.endpoint_here("e2".into(), "v2".into());
+    let mut told = HashMap::new();
+    while told.len() < 2 {
+        let (kind, endpoints) = nats.event(&mut events);
+        assert_eq!(kind, "connected");
+        told.extend(endpoints);
+    }
+    assert_eq!(told, endpoints(&[("e1", "v1"), ("e2", "v2")]));
+
+    // From one shard to another it stays connected.
+    shards[1].reporter.endpoint_here("e1".into(), "v1".into());
+    shards[0].reporter.endpoint_gone("e1".into());
+    nats.nothing_more(&mut events);
+    shards[1].reporter.endpoint_gone("e1".into());
+    assert_eq!(nats.event(&mut events), ("disconnected".into(), endpoints(&[("e1", "v1")])));
+
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    assert_eq!(nats.event(&mut events), ("disconnected".into(), endpoints(&[("e2", "v2")])));
+    nats.nothing_more(&mut events);
+}
+
+/// Carries one connection to `port` on to `to`, until either side ends or the handle is dropped.
+struct Cable(TcpStream, TcpStream);
+
+impl Cable {
+    fn lay(port: u16, to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        let near = listener.accept().expect("a connection").0;
+        let far = TcpStream::connect(("127.0.0.1", to)).expect("connects");
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            let (mut from, mut to) = (from.try_clone(), to.try_clone());
+            std::thread::spawn(move || {
+                let (from, to) = (from.as_mut().expect("a socket"), to.as_mut().expect("a socket"));
+                let _ = std::io::copy(from, to);
+            });
+        }
+        Self(near, far)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+        let _ = self.1.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+#[test]
+fn what_happens_while_nats_is_away_is_told_in_order_when_it_is_back() {
+    let (port, cable_port) = (free_port(), free_port());
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let mut events = nats.subscribe("kaa.v1.events.kpc.>");
+    let (control, mut shards) = start(cable_port);
+    let e1 = || endpoints(&[("e1", "v1")]);
+    let reporter = &mut shards[0].reporter;
+    reporter.endpoint_here("e1".into(), "v1".into());
+    reporter.endpoint_gone("e1".into());
+    reporter.endpoint_here("e1".into(), "v1".into());
+    let cable = Cable::lay(cable_port, port);
+    for kind in ["connected", "disconnected", "connected"] {
+        assert_eq!(nats.event(&mut events), (kind.into(), e1()));
+    }
+    until("all is confirmed", || (control_pending(&control) == 0).then_some(()));
+    drop(cable);
+    until("the link is down", || {
+        http(control.management_addr(), "GET", "/health").1.contains("link down").then_some(())
+    });
+    let reporter = &mut shards[0].reporter;
+    reporter.endpoint_gone("e1".into());
+    until("the change waits", || (control_pending(&control) == 1).then_some(()));
+    let _cable = Cable::lay(cable_port, port);
+    assert_eq!(nats.event(&mut events), ("disconnected".into(), e1()));
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    nats.nothing_more(&mut events);
+}
+
+fn control_pending(control: &ringgate::control::Control) -> u64 {
+    metric(control, "ringgate_connectivity_pending")
+}
+
+fn metric(control: &ringgate::control::Control, name: &str) -> u64 {
+    let metrics = http(control.management_addr(), "GET", "/metrics").1;
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
+    let value = line.and_then(|line| line.rsplit(' ').next()).expect("such a metric");
+    value.parse().expect("a number")
+}
+
+#[test]
+fn an_endpoint_that_another_replica_has_leaves_without_a_farewell() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let mut events = nats.subscribe("kaa.v1.events.kpc.>");
+    let (control, mut shards) = start(port);
+    shards[1].reporter.endpoint_here("e1".into(), "v1".into());
+    shards[0].reporter.endpoint_here("e2".into(), "v1".into());
+    let mut told = 0;
+    while told < 2 {
+        told += nats.event(&mut events).1.len();
+    }
+    until("both are confirmed", || (control_pending(&control) == 0).then_some(()));
+
+    // An old claim changes nothing, and is answered with ours.
+    nats.publish(CONNECTED, connected_elsewhere("e1", now_ms() - 20_000));
+    nats.next(&mut events);
+    assert_eq!(nats.event(&mut events), ("connected".into(), endpoints(&[("e1", "v1")])));
+
+    nats.publish(CONNECTED, connected_elsewhere("e1", now_ms() + 1));
+    let mail = until("the shard is told", || {
+        shards[1].mails().into_iter().find(|mail| matches!(mail, Mail::Roamed { .. }))
+    });
+    assert!(matches!(mail, Mail::Roamed { endpoint } if &*endpoint == "e1"));
+    assert_eq!(metric(&control, "ringgate_roamed_total"), 1);
+    // The shard removes its route and says so, which is no news.
+    shards[1].reporter.endpoint_gone("e1".into());
+    nats.next(&mut events);
+    nats.nothing_more(&mut events);
+    assert!(shards[0].mails().is_empty());
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    assert_eq!(nats.event(&mut events), ("disconnected".into(), endpoints(&[("e2", "v1")])));
+}
+
+#[test]
+fn every_revocation_reaches_every_shard() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let (control, mut shards) = start(port);
+    until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
+    let mut tokens = Vec::new();
+    let ids = ["t1", "t2"].into_iter();
+    ecap::EndpointTokenRevokedEvent::encode(&header(1), "app", "e1", ids, "cm-1", &mut tokens);
+    let mut credential = Vec::new();
+    ecap::ClientCredentialRevokedEvent {
+        header: header(1),
+        credential_id: "id",
+        originator_replica_id: "cm-1",
+    }
+    .encode(&mut credential);
+    let mut credentials = Vec::new();
+    cap::ClientCredentialsRevokedEvent {
+        header: header(1),
+        tenant_id: "t",
+        credentials_id: "id",
+        originator_replica_id: "ccm-1",
+    }
+    .encode(&mut credentials);
+    let mut tenant = Vec::new();
+    let originator_replica_id = "tm-1";
+    tle::TenantEvent { header: header(1), tenant_id: "t", originator_replica_id }
+        .encode(&mut tenant);
+
+    let of_tenant = |method| Revocation::Client {
+        tenant: Some("t".into()),
+        method: Some(method),
+        credentials_id: "id".into(),
+    };
+    let revocations = [
+        (
+            "kaa.v1.events.cm.endpoint.token.revoked",
+            tokens,
+            Revocation::Tokens {
+                app: "app".into(),
+                endpoint_id: "e1".into(),
+                token_ids: vec!["t1".into(), "t2".into()],
+            },
+        ),
+        (
+            "kaa.v1.events.cm.client.credential.revoked",
+            credential,
+            Revocation::Client { tenant: None, method: None, credentials_id: "id".into() },
+        ),
+        (
+            "kaa.v1.events.ccm.client-credentials.basic.revoked",
+            credentials.clone(),
+            of_tenant(Method::Basic),
+        ),
+        (
+            "kaa.v1.events.ccm.client-credentials.certificate.revoked",
+            credentials,
+            of_tenant(Method::Certificate),
+        ),
+        (
+            "kaa.v1.events.tenant-manager.tenant.lifecycle.unregistered",
+            tenant,
+            Revocation::Tenant { tenant: "t".into() },
+        ),
+    ];
+    for (subject, datum, expected) in revocations {
+        nats.publish(subject, datum);
+        for shard in &mut shards {
+            let mail = until(subject, || shard.mails().into_iter().next());
+            assert!(matches!(&mail, Mail::Revoked(revoked) if **revoked == expected), "{mail:?}");
+        }
+    }
+    nats.publish("kaa.v1.events.cm.endpoint.token.revoked", vec![1]);
+    until("garbage is counted", || {
+        (metric(&control, "ringgate_events_malformed_total") == 1).then_some(())
+    });
+    assert!(shards.iter_mut().all(|shard| shard.mails().is_empty()));
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn our_own_store_tells_the_shards_and_the_world_once_each() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let mut events = nats.subscribe("kaa.v1.events.>");
+    let mut settings: Settings = settings(port);
+    settings.ringgate.credentials.serve = true;
+    let (control, mut shards) = start_with(&settings).expect("starts");
+    until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
+    let revocation = Revocation::Client {
+        tenant: Some("t".into()),
+        method: Some(Method::Basic),
+        credentials_id: "id".into(),
+    };
+    control.revocations().tell_blocking(revocation.clone());
+    let mut heard = [nats.next(&mut events), nats.next(&mut events)].map(|m| m.subject.to_string());
+    heard.sort();
+    let subjects = [
+        "kaa.v1.events.ccm.client-credentials.basic.revoked",
+        "kaa.v1.events.cm.client.credential.revoked",
+    ];
+    assert_eq!(heard, subjects);
+    // The echo of ours has come to the control link too by now, or does before this.
+    nats.publish("kaa.v1.events.cm.endpoint.token.revoked", vec![1]);
+    until("what came later is heard", || {
+        (metric(&control, "ringgate_events_malformed_total") == 1).then_some(())
+    });
+    for shard in &mut shards {
+        let mails = shard.mails();
+        let [Mail::Revoked(revoked)] = &mails[..] else { panic!("{mails:?}") };
+        assert_eq!(**revoked, revocation);
+    }
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn each_new_link_makes_the_shards_doubt() {
+    let port = free_port();
+    let server = Server::start(port);
+    let (control, mut shards) = start(port);
+    let doubts = |shard: &mut Shard| {
+        shard.all_mails().iter().filter(|mail| matches!(mail, Mail::Doubt)).count()
+    };
+    for shard in &mut shards {
+        until("the first link", || (doubts(shard) > 0).then_some(()));
+    }
+    drop(server);
+    let _server = Server::start(port);
+    for shard in &mut shards {
+        until("the second link", || (doubts(shard) > 0).then_some(()));
+    }
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+}
+
+#[test]
+fn a_process_without_nats_ends_when_its_time_is_over_and_not_before_it_has_tried() {
+    let (control, mut shards) = start(free_port());
+    shards[0].reporter.endpoint_here("e1".into(), "v1".into());
+    until("the change waits", || (control_pending(&control) == 1).then_some(()));
+    let started = std::time::Instant::now();
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    assert!(started.elapsed() > Duration::from_millis(900), "a second of grace");
+}
