@@ -1,7 +1,7 @@
 //! The control thread's link to NATS: what the instance is told, and what it tells.
 
 use super::nats::NatsAccess;
-use super::news::Topic;
+use super::news::{Subscription, Topic};
 use super::switchboard::Switchboard;
 use crate::codec::subjects;
 use crate::telemetry::{ControlCounters, LinkStatus, PushDrop, RateLimit, clock};
@@ -30,7 +30,7 @@ type Messages = SelectAll<Pin<Box<dyn Stream<Item = (Topic, Message)>>>>;
 #[derive(Debug)]
 pub struct Link {
     access: NatsAccess,
-    subscriptions: Vec<(String, Topic)>,
+    subscriptions: Vec<Subscription>,
     name: String,
     watch: Arc<Watch>,
 }
@@ -42,14 +42,14 @@ impl Link {
         access: NatsAccess,
         instance: &str,
         replica: &str,
-        mut subscriptions: Vec<(String, Topic)>,
+        mut subscriptions: Vec<Subscription>,
         status: Arc<LinkStatus>,
         counters: Arc<ControlCounters>,
     ) -> Self {
         // 3/ISM §Subjects, 4/ESP. Without a queue group: only the replica that holds the endpoint
         // can deliver.
-        let pushes = subjects::service(instance, subjects::esp::EXTENSION_DATA);
-        subscriptions.push((pushes, Topic::Push));
+        let subject = subjects::service(instance, subjects::esp::EXTENSION_DATA);
+        subscriptions.push(Subscription { subject, group: None, topic: Topic::Push });
         let servers = access.names();
         let log_limit = Mutex::new(RateLimit::new(LOGS_PER_SECOND));
         let (changed, missed) = (Notify::new(), AtomicBool::new(false));
@@ -85,9 +85,11 @@ impl Link {
             .await
             .map_err(|error| error.to_string())?;
         let mut messages = SelectAll::new();
-        for (subject, topic) in &self.subscriptions {
-            let topic = *topic;
-            let subscriber = client.subscribe(subject.clone()).await;
+        for Subscription { subject, group, topic } in self.subscriptions.iter().cloned() {
+            let subscriber = match group {
+                Some(group) => client.queue_subscribe(subject, group).await,
+                None => client.subscribe(subject).await,
+            };
             let subscriber = subscriber.map_err(|error| error.to_string())?;
             let about: Pin<Box<dyn Stream<Item = _>>> =
                 Box::pin(subscriber.map(move |message| (topic, message)));
@@ -144,8 +146,8 @@ impl Link {
 
     async fn publish(&self, client: &Client, switchboard: &RefCell<Switchboard>) {
         loop {
-            let event = switchboard.borrow_mut().next_event();
-            let Some((subject, datum)) = event else { return };
+            let message = switchboard.borrow_mut().next_message();
+            let Some((subject, datum)) = message else { return };
             if let Err(error) = client.publish(subject, datum).await {
                 self.watch.log(&error.to_string());
             }
@@ -158,6 +160,9 @@ fn hear((topic, message): (Topic, Message), switchboard: &mut Switchboard) {
         Topic::Push => switchboard.push(message.reply.as_deref(), message.payload),
         Topic::Connectivity(kind) => switchboard.connectivity_heard(kind, &message.payload),
         Topic::Revoked(heard) => switchboard.revocation_heard(heard, &message.payload),
+        Topic::Asked(asked) => {
+            switchboard.asked(asked, message.reply.as_deref(), &message.payload);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod link;
 mod nats;
 mod news;
 mod revocations;
+mod serve;
 mod shutdown;
 mod signals;
 mod switchboard;
@@ -22,6 +23,7 @@ pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_M
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
 pub use revocations::Revocations;
+pub use serve::{Answers, AnswersTaken, OVER_NATS, Service, answers};
 pub use shutdown::Outcome;
 
 use crate::admin::{Admin, Health, ShardHealth};
@@ -110,6 +112,20 @@ impl Control {
         shards: Vec<ShardHandle>,
         reports: mpsc::Receiver<Report>,
     ) -> Result<Self, StartError> {
+        Self::start_serving(settings, shards, reports, None)
+    }
+
+    /// The same; with a `service`, others' questions about credentials are answered over NATS, and
+    /// what [`Control::revocations`] takes is told to them.
+    ///
+    /// # Errors
+    /// As those of [`Control::start`].
+    pub fn start_serving(
+        settings: &Settings,
+        shards: Vec<ShardHandle>,
+        reports: mpsc::Receiver<Report>,
+        service: Option<Service>,
+    ) -> Result<Self, StartError> {
         let access = NatsAccess::new(&settings.ringgate.nats).map_err(StartError::Nats)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -143,10 +159,11 @@ impl Control {
         let (stopper, stop) = lifecycle::stopper();
         let management = admin.local_addr();
         let (revocations, revoked) = revocations::revocations();
+        let subscriptions = news::subscriptions(settings, service.is_some());
         let hall = Hall {
             switchboard: RefCell::new(Switchboard::new(
                 shards,
-                News::new(settings),
+                News::new(settings, service),
                 counters.clone(),
             )),
             revoked,
@@ -154,7 +171,7 @@ impl Control {
                 access,
                 &settings.service.instance_name,
                 settings.service.replica_id.as_str(),
-                news::subscriptions(settings),
+                subscriptions,
                 link,
                 counters,
             ),

@@ -3,6 +3,7 @@
 
 use super::connectivity::{Connectivity, ConnectivitySettings, Kind, Now};
 use super::revocations::{self, Broadcasts, Heard, Teller};
+use super::serve::{self, AnswersTaken, Asked, Ignored, Server, Service};
 use super::switchboard::Switchboard;
 use crate::auth::{Method, Revocation};
 use crate::codec::avro::elce::ConnectivityEvent;
@@ -12,7 +13,7 @@ use crate::config::{Elsewhere, Settings};
 use crate::shard::mail::Mail;
 use crate::telemetry::{ConnectivityKind, RateLimit, RevocationKind, clock};
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -29,6 +30,8 @@ pub enum Topic {
     Connectivity(Kind),
     /// Events of providers.
     Revoked(Heard),
+    /// Questions to our own store.
+    Asked(Asked),
 }
 
 /// State of what is told and heard.
@@ -42,6 +45,10 @@ pub struct News {
     /// `None` where this process's own store serves nobody else.
     teller: Option<Teller>,
     broadcasts: Broadcasts,
+    /// Answers others' questions, where it does, and its answers.
+    server: Option<(Server, AnswersTaken)>,
+    /// Replies on their way to NATS: no more than questions have come.
+    replies: VecDeque<(String, Bytes)>,
     correlation_prefix: String,
     sequence: u64,
     /// There may be something to publish.
@@ -51,13 +58,17 @@ pub struct News {
 
 impl News {
     /// Nothing has been told yet, and the link is down.
-    pub fn new(settings: &Settings) -> Self {
+    ///
+    /// With a `service`, others are served.
+    pub fn new(settings: &Settings, service: Option<Service>) -> Self {
         let instance = &settings.service.instance_name;
         let replica = settings.service.replica_id.as_str();
         let (auth, connectivity) = (&settings.ringgate.auth, &settings.ringgate.connectivity);
         // Of this run alone: what a run before has sent is no echo of ours.
         let run = std::hash::RandomState::new().hash_one(replica);
         let correlation_prefix = format!("{replica}-{run:016x}");
+        let changed = service.as_ref().map(|service| service.answers.changed());
+        let changed = changed.unwrap_or_default();
         Self {
             replica: replica.into(),
             connectivity: connectivity.enabled.then(|| {
@@ -71,15 +82,19 @@ impl News {
             }),
             connected_subject: subjects::event(instance, subjects::elce::CONNECTED),
             disconnected_subject: subjects::event(instance, subjects::elce::DISCONNECTED),
-            teller: settings.ringgate.credentials.serve.then(|| Teller {
+            teller: service.is_some().then(|| Teller {
                 ecap_instance: auth.ecap_instance.clone(),
                 cap_instance: auth.cap_instance.clone(),
                 replica: replica.to_owned(),
             }),
             broadcasts: Broadcasts::default(),
+            server: service.map(|Service { clerk, answers }| {
+                (Server::new(clerk, &auth.default_tenant), answers)
+            }),
+            replies: VecDeque::new(),
             correlation_prefix,
             sequence: 0,
-            changed: Arc::default(),
+            changed,
             log_limit: RateLimit::new(LOGS_PER_SECOND),
         }
     }
@@ -107,9 +122,31 @@ impl News {
     }
 }
 
-/// What is subscribed to, beside pushes. Nothing in a queue group: every replica has routes and
-/// verdicts of its own.
-pub fn subscriptions(settings: &Settings) -> Vec<(String, Topic)> {
+/// A subject that is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The subject.
+    pub subject: String,
+    /// The queue group, where one replica of many is to get each message.
+    pub group: Option<String>,
+    /// What comes.
+    pub topic: Topic,
+}
+
+/// What is subscribed to, beside pushes; with questions if this replica serves others. Events are
+/// for every replica, since each has routes and verdicts of its own.
+pub fn subscriptions(settings: &Settings, serves: bool) -> Vec<Subscription> {
+    let event = |(subject, topic)| Subscription { subject, group: None, topic };
+    let asked = |(subject, group, asked)| Subscription {
+        subject,
+        group: Some(group),
+        topic: Topic::Asked(asked),
+    };
+    let questions = if serves { serve::subscriptions(settings) } else { Vec::new() };
+    events(settings).into_iter().map(event).chain(questions.into_iter().map(asked)).collect()
+}
+
+fn events(settings: &Settings) -> Vec<(String, Topic)> {
     let auth = &settings.ringgate.auth;
     let (ecap, cap) = (&auth.ecap_instance, &auth.cap_instance);
     let credentials = |method| Topic::Revoked(Heard::Credentials(method));
@@ -215,6 +252,7 @@ impl Switchboard {
     /// Our own store has revoked something: the shards are told, and the world where others ask us.
     pub fn revoke_own(&mut self, revocation: Revocation) {
         self.counters.revocations_own.add(1);
+        self.take_answers();
         let news = &mut self.news;
         if let Some(teller) = &news.teller {
             news.sequence += 1;
@@ -271,10 +309,42 @@ impl Switchboard {
             connectivity.link_down();
         }
         self.news.broadcasts.link_down();
+        // Who asked has given up when the link is back.
+        self.news.replies.clear();
     }
 
-    /// The next event to publish, as subject and datum. To be called again until there is none.
-    pub fn next_event(&mut self) -> Option<(String, Bytes)> {
+    /// Takes a question to our own store.
+    pub fn asked(&mut self, asked: Asked, reply_to: Option<&str>, datum: &[u8]) {
+        let Some((server, _)) = &mut self.news.server else { return };
+        self.counters.questions_served.add(1);
+        match server.request(asked, reply_to, datum, clock::unix_ms()) {
+            Ok(reply) => self.news.replies.extend(reply),
+            Err(ignored) => {
+                self.counters.questions_ignored.add(1);
+                match ignored {
+                    Ignored::NoReplyTo => self.news.warn("a question has no reply subject"),
+                    Ignored::Expired => {}
+                    Ignored::Malformed(error) => self.malformed(&error),
+                }
+            }
+        }
+    }
+
+    /// Takes what our own store has answered. To be called before a revocation of its is told,
+    /// since it was given before.
+    pub fn take_answers(&mut self) {
+        let Some((server, answers)) = &mut self.news.server else { return };
+        while let Some((ask, verdict)) = answers.try_next() {
+            self.news.replies.extend(server.answered(ask, &verdict, clock::unix_ms()));
+        }
+    }
+
+    /// The next message to publish, as subject and datum. To be called again until there is none.
+    pub fn next_message(&mut self) -> Option<(String, Bytes)> {
+        self.take_answers();
+        if let Some(reply) = self.news.replies.pop_front() {
+            return Some(reply);
+        }
         let now = now();
         if let Some(event) = self.news.broadcasts.next(now.ms) {
             return Some(event);

@@ -185,7 +185,7 @@ mod tests {
                 (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
             })
             .unzip();
-        let news = News::new(&Settings::default());
+        let news = News::new(&Settings::default(), None);
         (Switchboard::new(handles, news, counters.clone()), mailboxes, counters)
     }
 
@@ -288,5 +288,23 @@ mod tests {
         switchboard.endpoint_here(7, "e1".into(), "v");
         switchboard.push(None, datum(Some("e1")));
         assert_eq!(counters.pushes_posted.get(), 0);
+    }
+
+    #[test]
+    fn what_must_not_be_lost_waits_for_room_in_a_full_mailbox() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(1);
+        switchboard.endpoint_here(0, "e1".into(), "v");
+        for _ in 0..MAILS_MAX {
+            switchboard.push(None, datum(Some("e1")));
+        }
+        switchboard.doubt();
+        switchboard.endpoint_roamed("e1");
+        assert!(!switchboard.retry_late());
+        while !taken(&mut mailboxes[0]).is_empty() {}
+        assert!(switchboard.retry_late());
+        let mails = taken(&mut mailboxes[0]);
+        assert!(matches!(&mails[..], [Mail::Doubt, Mail::Roamed { .. }]), "{mails:?}");
+        assert_eq!((counters.roamed.get(), counters.mails_given_up.get()), (1, 0));
+        assert_eq!(counters.directory_endpoints.get(), 0);
     }
 }

@@ -42,6 +42,10 @@ pub struct ControlCounters {
     pub mails_given_up: Counter,
     /// Events of other services that do not decode.
     pub events_malformed: Counter,
+    /// Questions of others to this process's own store.
+    pub questions_served: Counter,
+    /// Of those, not answered: too late, unreadable, or without a reply subject.
+    pub questions_ignored: Counter,
     /// Times async-nats lost its connection to the server.
     pub link_disconnects: Counter,
 }

@@ -318,6 +318,16 @@ impl Out<'_, '_> {
                 &control.events_malformed,
             ),
             (
+                "ringgate_questions_served",
+                "Questions of other gateways to this process's own store.",
+                &control.questions_served,
+            ),
+            (
+                "ringgate_questions_ignored",
+                "Of those, not answered: too late, unreadable, or without a reply subject.",
+                &control.questions_ignored,
+            ),
+            (
                 "ringgate_control_disconnects",
                 "Times the control thread lost NATS.",
                 &control.link_disconnects,

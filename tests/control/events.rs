@@ -3,12 +3,13 @@
 use super::rig::*;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt;
-use ringgate::auth::{Method, Revocation};
+use ringgate::auth::{
+    Busy, Clerk, EndpointGrant, Method, Question, Rejection, Revocation, Ticket, Verdict,
+};
 use ringgate::codec::avro::Header;
 use ringgate::codec::avro::elce::ConnectivityEvent;
 use ringgate::codec::avro::{cap, ecap, tle};
-use ringgate::config::Settings;
-use ringgate::control::Outcome;
+use ringgate::control::{Answers, OVER_NATS, Outcome, Service, answers};
 use ringgate::shard::mail::Mail;
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
@@ -314,9 +315,8 @@ fn our_own_store_tells_the_shards_and_the_world_once_each() {
     let _server = Server::start(port);
     let nats = Nats::connect(port);
     let mut events = nats.subscribe("kaa.v1.events.>");
-    let mut settings: Settings = settings(port);
-    settings.ringgate.credentials.serve = true;
-    let (control, mut shards) = start_with(&settings).expect("starts");
+    let (_, service) = service();
+    let (control, mut shards) = start_serving(&settings(port), Some(service)).expect("starts");
     until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
     let revocation = Revocation::Client {
         tenant: Some("t".into()),
@@ -371,4 +371,59 @@ fn a_process_without_nats_ends_when_its_time_is_over_and_not_before_it_has_tried
     let started = std::time::Instant::now();
     assert_eq!(finish(control, &mut shards), Outcome::Drained);
     assert!(started.elapsed() > Duration::from_millis(900), "a second of grace");
+}
+
+/// Knows one token, and what it is asked after that waits until it is told to answer.
+struct OneToken(Answers);
+
+impl Clerk for OneToken {
+    fn ask(&self, ticket: Ticket, question: Question) -> Result<(), Busy> {
+        assert_eq!(ticket.shard, OVER_NATS);
+        let verdict = match question {
+            Question::Token { token, .. } if token.expose() == "good" => {
+                let (endpoint_id, token_id) = ("e1".into(), Some("t1".into()));
+                Verdict::Endpoint(EndpointGrant { endpoint_id, token_id })
+            }
+            _ => Verdict::Rejected(Rejection::new(404, "unknown")),
+        };
+        self.0.give(ticket.ask, verdict);
+        Ok(())
+    }
+}
+
+fn service() -> (Answers, Service) {
+    let (given, taken) = answers();
+    let clerk = std::sync::Arc::new(OneToken(given.clone()));
+    (given, Service { clerk, answers: taken })
+}
+
+#[test]
+fn other_gateways_are_answered_over_nats() {
+    let port = free_port();
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let (_, service) = service();
+    let (control, mut shards) = start_serving(&settings(port), Some(service)).expect("starts");
+    until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
+    let request = |token| {
+        let mut datum = Vec::new();
+        let header = Header { correlation_id: token, timestamp_ms: now_ms(), timeout_ms: 10_000 };
+        ecap::EndpointTokenValidationRequest { header, app_name: "app", token }.encode(&mut datum);
+        datum
+    };
+    let subject = "kaa.v1.service.cm.ecap.ep-token-request";
+    for (token, status_code, endpoint_id) in [("good", 200, Some("e1")), ("bad", 404, None)] {
+        let answer = until("an answer", || {
+            let asked = nats.client.request(subject, request(token).into());
+            nats.runtime.block_on(asked).ok()
+        });
+        let answer = ecap::EndpointTokenValidationResponse::decode(&answer.payload).expect("reads");
+        assert_eq!(answer.header.correlation_id, token);
+        assert_eq!((answer.status_code, answer.endpoint_id), (status_code, endpoint_id));
+    }
+    nats.publish(subject, request("good"));
+    until("one that nobody waits for is counted", || {
+        (metric(&control, "ringgate_questions_ignored_total") == 1).then_some(())
+    });
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
 }

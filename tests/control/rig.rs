@@ -2,7 +2,7 @@
 
 use ringgate::codec::avro::ExtensionData;
 use ringgate::config::{NatsUrl, ReplicaId, Settings};
-use ringgate::control::{Control, Outcome, ShardHandle, StartError};
+use ringgate::control::{Control, Outcome, Service, ShardHandle, StartError};
 use ringgate::shard::mail::{Mail, Mailbox, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters, clock};
 use std::io::{Read, Write};
@@ -106,6 +106,13 @@ pub fn settings(nats_port: u16) -> Settings {
 }
 
 pub fn start_with(settings: &Settings) -> Result<(Control, Vec<Shard>), StartError> {
+    start_serving(settings, None)
+}
+
+pub fn start_serving(
+    settings: &Settings,
+    service: Option<Service>,
+) -> Result<(Control, Vec<Shard>), StartError> {
     let (sender, receiver) = reports();
     let (handles, shards) = (0..2)
         .map(|number| {
@@ -117,7 +124,7 @@ pub fn start_with(settings: &Settings) -> Result<(Control, Vec<Shard>), StartErr
             (handle, Shard { mailbox, reporter, link, counters })
         })
         .unzip();
-    Ok((Control::start(settings, handles, receiver)?, shards))
+    Ok((Control::start_serving(settings, handles, receiver, service)?, shards))
 }
 
 /// Sends `request` as it is; returns the answer's head and body.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 
+use tokio::sync::mpsc::Receiver;
+
 use super::nats;
 use super::random::Random;
 use super::setup::Setup;
@@ -11,7 +13,7 @@ use super::wire::{self, Connect, FromServer, Publish};
 use super::world::Ring;
 use crate::shard::connection::Hold;
 use crate::shard::core::Core;
-use crate::shard::mail::Mail;
+use crate::shard::mail::{Mail, Report};
 use crate::telemetry::CloseReason;
 use crate::uplink::ledger::{Limits, SubjectId};
 
@@ -24,15 +26,16 @@ struct Rig {
     /// Whether sends go through.
     reads: bool,
     heard: HashMap<u32, Vec<u8>>,
+    reports: Receiver<Report>,
 }
 
 impl Rig {
     fn new(setup: &Setup) -> Self {
-        let (mut cores, ..) = setup.build();
+        let (mut cores, _, reports) = setup.build();
         let (mut core, _) = cores.remove(0);
         core.now.ms = 1000;
         core.link_up(4096);
-        Self { core, ring: Ring::default(), reads: true, heard: HashMap::new() }
+        Self { core, ring: Ring::default(), reads: true, heard: HashMap::new(), reports }
     }
 
     fn turn(&mut self) {
@@ -283,4 +286,28 @@ fn an_error_too_long_for_a_topic_is_not_sent() {
     rig.say(index, &message(5, &format!("{topic}{}", "0".repeat(65_535 - topic.len())), 1, 1));
     let refused = FromServer::PubAck { packet_id: 1, code: 0x90 };
     assert_eq!(rig.take_heard(5, index), [refused]);
+}
+
+#[test]
+fn an_endpoint_that_roamed_is_gone_and_its_next_message_claims_it_anew() {
+    let mut rig = Rig::new(&Setup::plain());
+    let (index, other) = (rig.client(4, 0), rig.client(4, 0));
+    let here =
+        || Report::EndpointHere { shard: 0, endpoint: "e0".into(), app_version: "v1".into() };
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    rig.say(other, &message(4, TOPIC, 0, 0));
+    assert_eq!(rig.reports.try_recv(), Ok(here()));
+    for _ in 0..2 {
+        rig.core.mail(Mail::Roamed { endpoint: "e0".into() });
+    }
+    assert!(rig.core.endpoints.is_empty());
+    let gone = Report::EndpointGone { shard: 0, endpoint: "e0".into() };
+    assert_eq!(rig.reports.try_recv(), Ok(gone), "once");
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    assert_eq!(rig.reports.try_recv(), Ok(here()));
+    rig.leave(other, true);
+    assert!(rig.reports.try_recv().is_err(), "it does not speak for it any more");
+    rig.leave(index, true);
+    assert!(matches!(rig.reports.try_recv(), Ok(Report::EndpointGone { .. })));
+    assert_eq!(rig.carry(), 3);
 }
