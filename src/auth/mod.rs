@@ -5,9 +5,11 @@
 //! ([`crate::credentials`]), remote ones over NATS (16/ECAP, 22/CAP) or HTTP, or none at all
 //! (`trustful`). A shard asks in [`Question`]s and gets [`Verdict`]s, whoever the provider is.
 
+pub mod certificate;
 pub mod question;
 pub mod revocation;
 
+pub use certificate::certificate_name;
 pub use question::{CertificateName, ClientGrant, EndpointGrant, Question, Rejection, Verdict};
 pub use revocation::{Method, Revocation};
 

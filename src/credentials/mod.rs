@@ -1,0 +1,3 @@
+//! The internal provider of credentials.
+
+pub mod authority;
