@@ -6,16 +6,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Provider;
+use crate::auth::{Provider, Throttle, throttle};
 use crate::codec::avro;
 use crate::codec::mqtt::QoS;
 use crate::config::{self, Settings, Shards};
 use crate::control::{Control, Outcome, ShardHandle};
 use crate::rt::{listener, preflight, runtime};
 use crate::session::Policy;
-use crate::session::catalogue::{Catalogue, Extension};
+use crate::session::catalogue::{App, Catalogue, Extension};
+use crate::shard::core::Clerks;
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
+use crate::shard::settings::AuthSettings;
 use crate::shard::{self, Parts, ShardSettings, ShardThread};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
@@ -74,6 +76,7 @@ struct Gateway {
     dialer: Arc<Dialer>,
     catalogue: Arc<Catalogue>,
     registry: Arc<Registry>,
+    throttle: Arc<Throttle>,
 }
 
 impl Gateway {
@@ -87,6 +90,11 @@ impl Gateway {
             dialer,
             catalogue: Arc::new(catalogue(settings)),
             registry: Arc::new(Registry::new(settings.ringgate.mqtt.sessions_kept_max)),
+            throttle: Arc::new(Throttle::new(throttle::Limits {
+                per_address: 20,
+                per_username: 20,
+                window_ms: 60_000,
+            })),
         })
     }
 
@@ -120,6 +128,8 @@ impl Gateway {
                 mailbox,
                 peers: peers.clone(),
                 reporter: Reporter::new(reports.clone(), number, handle.counters.clone()),
+                clerks: Clerks::default(),
+                throttle: self.throttle.clone(),
                 counters: handle.counters,
                 dialer: self.dialer.clone(),
                 limits: Limits {
@@ -180,9 +190,10 @@ fn catalogue(settings: &Settings) -> Catalogue {
             push_qos: instance.push_qos.and_then(QoS::from_u8),
         });
     }
-    for application in settings.kaa.applications.values() {
+    for (name, application) in &settings.kaa.applications {
+        let app = catalogue.add_app(App { name: name.as_str().into(), tenant: "default".into() });
         for (name, version) in &application.versions {
-            catalogue.add_version(name, version.allowed_extension_instances.as_deref());
+            catalogue.add_version(app, name, version.allowed_extension_instances.as_deref());
         }
     }
     catalogue
@@ -228,7 +239,10 @@ fn shard_settings(
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
         policy: policy(&ringgate.mqtt),
-        provider: Provider::Trustful,
+        auth: AuthSettings {
+            apps: vec![Provider::Trustful; settings.kaa.applications.len()],
+            ..AuthSettings::default()
+        },
         config_name: match ringgate.esp.config_name {
             config::ConfigName::FromPath => avro::ConfigName::FromPath,
             config::ConfigName::Null => avro::ConfigName::Null,

@@ -6,26 +6,88 @@
 //! (`trustful`). A shard asks in [`Question`]s and gets [`Verdict`]s, whoever the provider is.
 
 pub mod certificate;
+pub mod lately;
 pub mod question;
 pub mod revocation;
+pub mod throttle;
+pub mod verdicts;
 
 pub use certificate::certificate_name;
+pub use lately::RevokedLately;
 pub use question::{CertificateName, ClientGrant, EndpointGrant, Question, Rejection, Verdict};
 pub use revocation::{Method, Revocation};
+pub use throttle::Throttle;
+pub use verdicts::{Grant, Known, Verdicts};
 
-/// Identifies endpoints.
+/// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Accepts every token; the endpoint's id is its token. As Kaa's Trustful credentials service:
-    /// for development and closed networks, and said so loudly at start.
+    /// Nobody: every token is good, and is the endpoint's id; clients are let in without proof. As
+    /// Kaa's Trustful credentials service: for development and closed networks, and said so loudly
+    /// at start.
     Trustful,
+    /// This process's own store.
+    Internal,
+    /// A service behind 16/ECAP.
+    Ecap,
+    /// A service behind 22/CAP, which knows clients only.
+    Cap,
+    /// A service behind HTTP.
+    Http,
 }
 
 impl Provider {
-    /// The id of the endpoint that `token` names.
-    pub fn endpoint_id<'a>(&self, token: &'a str) -> &'a str {
+    /// Whether it is asked over NATS.
+    pub fn is_over_nats(self) -> bool {
+        matches!(self, Self::Ecap | Self::Cap)
+    }
+}
+
+/// What a tenant demands of clients that talk for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing.
+    #[default]
+    None,
+    /// User name and password.
+    Basic,
+    /// A certificate.
+    Certificate,
+    /// One or the other.
+    Any,
+}
+
+impl Requirement {
+    /// Whether a client that has proven itself by `method`, or not at all, is let talk.
+    pub fn is_met_by(self, method: Option<Method>) -> bool {
         match self {
-            Self::Trustful => token,
+            Self::None => true,
+            Self::Basic => method == Some(Method::Basic),
+            Self::Certificate => method == Some(Method::Certificate),
+            Self::Any => method.is_some(),
         }
     }
+}
+
+/// Where a question came from, which its answer goes back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// The shard.
+    pub shard: u16,
+    /// The number the shard knows the question by.
+    pub ask: u64,
+}
+
+/// The question cannot be taken now: too many are waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// Takes questions that this process answers itself, off the shards' threads. The answer comes by
+/// mail.
+pub trait Clerk: Send + Sync {
+    /// Takes a question; never waits.
+    ///
+    /// # Errors
+    /// [`Busy`]: too many are waiting.
+    fn ask(&self, ticket: Ticket, question: Question) -> Result<(), Busy>;
 }

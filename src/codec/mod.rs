@@ -5,3 +5,4 @@ pub mod avro;
 pub mod kp1;
 pub mod mqtt;
 pub mod nats;
+pub mod subjects;

@@ -133,10 +133,12 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Grant;
     use crate::shard::correlation::ConnectionKey;
     use crate::shard::endpoints::{Claim, Endpoints};
     use proptest::prelude::*;
     use std::collections::VecDeque;
+    use std::rc::Rc;
 
     #[test]
     fn the_last_reporter_holds_the_endpoint_and_the_one_before_is_named() {
@@ -189,11 +191,16 @@ mod tests {
         Gone(Box<str>),
     }
 
+    fn grant(endpoint_id: &str) -> Rc<Grant> {
+        let (endpoint_id, token) = (endpoint_id.into(), "t".into());
+        Rc::new(Grant { app: 0, token, endpoint_id, token_id: None })
+    }
+
     const NAMES: [&str; 2] = ["a", "b"];
 
     impl Side {
         fn speak(&mut self, name: &'static str, connection: ConnectionKey) {
-            let (_, claim) = self.endpoints.claim(name, "t", "v", connection);
+            let (_, claim) = self.endpoints.claim(&grant(name), "v", connection);
             if claim == Claim::New {
                 self.reports.push_back(Report::Here(name));
             }
@@ -320,7 +327,7 @@ mod tests {
                 settle(&mut directory, &mut sides);
                 prop_assert_eq!(directory.holder(name), Some(shard as u16));
                 let route = sides[shard].endpoints.find(name).expect("spoken for");
-                prop_assert_eq!(route.holder, connection(index));
+                prop_assert_eq!(route.holder.connection, connection(index));
             }
         }
     }

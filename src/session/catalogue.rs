@@ -23,17 +23,40 @@ pub struct Extension {
     pub push_qos: Option<QoS>,
 }
 
+/// Names an application within a [`Catalogue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AppId(pub u16);
+
+/// An application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its name, as providers of credentials know it.
+    pub name: Box<str>,
+    /// The tenant it belongs to.
+    pub tenant: Box<str>,
+}
+
+/// An application version.
+#[derive(Debug)]
+struct AppVersion {
+    app: AppId,
+    allowed: Vec<ExtensionId>,
+}
+
 /// The tables. Immutable once built; every shard reads the same one.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     extensions: Vec<Extension>,
     extension_ids: HashMap<Box<str>, ExtensionId>,
-    versions: HashMap<Box<str>, Vec<ExtensionId>>,
+    apps: Vec<App>,
+    versions: HashMap<Box<str>, AppVersion>,
 }
 
 /// Where a topic leads.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Target<'a> {
+    /// Application.
+    pub app: AppId,
     /// Application version.
     pub app_version: &'a str,
     /// Extension instance.
@@ -116,17 +139,40 @@ impl Catalogue {
         id
     }
 
-    /// Adds an application version; `allowed` of `None` means every instance added so far. Names of
+    /// Adds an application.
+    pub fn add_app(&mut self, app: App) -> AppId {
+        // Configuration bounds the number of applications likewise.
+        let id = AppId(self.apps.len() as u16);
+        self.apps.push(app);
+        id
+    }
+
+    /// Adds a version of an application; `allowed` of `None` means every instance added so far. Names of
     /// unknown instances are left out: configuration has refused them.
-    pub fn add_version(&mut self, name: &str, allowed: Option<&[String]>) {
-        let ids = match allowed {
+    pub fn add_version(&mut self, app: AppId, name: &str, allowed: Option<&[String]>) {
+        let allowed = match allowed {
             None => (0..self.extensions.len() as u16).map(ExtensionId).collect(),
             Some(names) => names
                 .iter()
                 .filter_map(|name| self.extension_ids.get(name.as_str()).copied())
                 .collect(),
         };
-        self.versions.insert(name.into(), ids);
+        self.versions.insert(name.into(), AppVersion { app, allowed });
+    }
+
+    /// The application an id of this catalogue names.
+    pub fn app(&self, id: AppId) -> &App {
+        &self.apps[usize::from(id.0)]
+    }
+
+    /// Every application, in the order of their ids.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
+    /// The id of the application of that name.
+    pub fn app_named(&self, name: &str) -> Option<AppId> {
+        self.apps.iter().position(|app| *app.name == *name).map(|at| AppId(at as u16))
     }
 
     /// Every extension instance, in the order of their ids.
@@ -158,10 +204,10 @@ impl Catalogue {
             TopicError::NotKp1 => Refusal::NotKp1,
             TopicError::Malformed(malformed) => Refusal::Malformed(malformed),
         })?;
-        let allowed = self.versions.get(parts.app_version).ok_or(Refusal::UnknownAppVersion)?;
+        let version = self.versions.get(parts.app_version).ok_or(Refusal::UnknownAppVersion)?;
         let extension =
             *self.extension_ids.get(parts.extension).ok_or(Refusal::UnknownExtension)?;
-        if !allowed.contains(&extension) {
+        if !version.allowed.contains(&extension) {
             return Err(Refusal::ExtensionNotAllowed);
         }
         let request = if self.extension(extension).endpoint_aware {
@@ -175,6 +221,7 @@ impl Catalogue {
             RequestId::TooLarge => return Err(Refusal::RequestIdTooLarge),
         };
         Ok(Target {
+            app: version.app,
             app_version: parts.app_version,
             extension,
             token: request.token,
@@ -197,9 +244,10 @@ mod tests {
                 push_qos: None,
             });
         }
-        catalogue.add_version("kettle-v1", Some(&["dcx".to_owned(), "tsx".to_owned()]));
-        catalogue.add_version("kettle-v2", None);
-        catalogue.add_version("kettle-v3", Some(&[]));
+        let app = catalogue.add_app(App { name: "kettle".into(), tenant: "acme".into() });
+        catalogue.add_version(app, "kettle-v1", Some(&["dcx".to_owned(), "tsx".to_owned()]));
+        catalogue.add_version(app, "kettle-v2", None);
+        catalogue.add_version(app, "kettle-v3", Some(&[]));
         catalogue
     }
 
@@ -209,6 +257,7 @@ mod tests {
         assert_eq!(
             catalogue.resolve("kp1/kettle-v1/dcx/token/json/7"),
             Ok(Target {
+                app: AppId(0),
                 app_version: "kettle-v1",
                 extension: ExtensionId(0),
                 token: Some("token"),

@@ -1,5 +1,6 @@
 //! Coming in: CONNECT and CONNACK.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::saved::Saved;
@@ -18,6 +19,24 @@ pub struct Hello {
     pub clean_start: bool,
     /// Whether a will came along, which ringgate ignores: it is no broker.
     pub has_will: bool,
+    /// What the client says it is known by, if it says anything.
+    pub login: Option<Login>,
+}
+
+/// User name and password of a CONNECT (MQTT §3.1.3.5, §3.1.3.6).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user name.
+    pub username: Option<Box<str>>,
+    /// The password, of any bytes.
+    pub password: Option<Box<[u8]>>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password is not for anybody's eyes.
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// How a client names itself.
@@ -42,8 +61,14 @@ pub enum Refused {
     AuthenticationMethod,
     /// A will that is to be retained (v5).
     WillRetain,
-    /// The gateway cannot take the session now.
+    /// The gateway cannot take the session now, or nobody can say who the client is.
     Unavailable,
+    /// A user name and password, or a certificate, that are not known.
+    BadCredentials,
+    /// Credentials that are known and may not be used: suspended or revoked.
+    NotAuthorized,
+    /// Too many attempts have failed before.
+    TooManyAttempts,
 }
 
 impl Refused {
@@ -54,6 +79,10 @@ impl Refused {
             Self::AuthenticationMethod => ReasonCode::BadAuthenticationMethod,
             Self::WillRetain => ReasonCode::RetainNotSupported,
             Self::Unavailable => ReasonCode::ServerUnavailable,
+            Self::BadCredentials => ReasonCode::BadUserNameOrPassword,
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            // Before v5 it becomes 3, server unavailable: to try again later is right.
+            Self::TooManyAttempts => ReasonCode::ConnectionRateExceeded,
         }
     }
 
@@ -64,6 +93,9 @@ impl Refused {
             Self::Version => ConnectRefusal::UnsupportedVersion,
             Self::AuthenticationMethod | Self::WillRetain => ConnectRefusal::Other,
             Self::Unavailable => ConnectRefusal::Unavailable,
+            Self::BadCredentials => ConnectRefusal::BadCredentials,
+            Self::NotAuthorized => ConnectRefusal::NotAuthorized,
+            Self::TooManyAttempts => ConnectRefusal::TooManyAttempts,
         }
     }
 
@@ -71,7 +103,10 @@ impl Refused {
         match self {
             Self::ClientId => CloseReason::BadClientId,
             Self::Version => CloseReason::UnsupportedVersion,
-            Self::AuthenticationMethod => CloseReason::NotAuthorized,
+            Self::AuthenticationMethod
+            | Self::BadCredentials
+            | Self::NotAuthorized
+            | Self::TooManyAttempts => CloseReason::NotAuthorized,
             Self::WillRetain => CloseReason::ProtocolError,
             Self::Unavailable => CloseReason::UplinkRefused,
         }
@@ -167,7 +202,12 @@ impl Session {
         self.client_packet_bytes_max =
             properties.packet_bytes_max.map_or(u32::MAX, |bytes| bytes.get());
         self.client_alias_maximum = properties.topic_alias_max.unwrap_or(0);
-        Ok(Hello { client_id, clean_start: connect.clean_start, has_will: connect.will.is_some() })
+        let login = (connect.user_name.is_some() || connect.password.is_some()).then(|| Login {
+            username: connect.user_name.map(Into::into),
+            password: connect.password.map(Into::into),
+        });
+        let has_will = connect.will.is_some();
+        Ok(Hello { client_id, clean_start: connect.clean_start, has_will, login })
     }
 
     /// Lets the client in: appends CONNACK and, for a resumed session, what was not finished.

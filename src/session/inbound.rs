@@ -1,5 +1,7 @@
 //! Publications of one client that await their end: NATS' confirmation, or the client's PUBREL.
 
+use std::collections::VecDeque;
+
 use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
 
 /// Where a QoS 2 publication stands.
@@ -34,6 +36,18 @@ pub struct Inbound {
     qos2_unconfirmed: u16,
     /// Publications that were dropped, with the reason their acknowledgement will carry.
     refused: Vec<(PacketId, ReasonCode)>,
+    /// From the first publication that waits apart from the others on, all that came: their
+    /// acknowledgements must leave in this order (MQTT-4.6.0-2, -3). Earlier ones are not in it.
+    in_turn: Option<Box<VecDeque<Due>>>,
+}
+
+/// An acknowledgement that waits for those before it.
+#[derive(Debug, Clone)]
+struct Due {
+    id: PacketId,
+    qos: QoS,
+    /// Whether it may be given once it is its turn.
+    is_ready: bool,
 }
 
 impl Inbound {
@@ -43,18 +57,54 @@ impl Inbound {
         if qos == QoS::AtLeastOnce {
             // The window is at most 65,535 wide, and checked before.
             self.unconfirmed = self.unconfirmed.saturating_add(1);
-            return Arrival::New;
-        }
-        match self.qos2.iter().find(|(known, _)| *known == id) {
-            None => {
-                self.qos2.push((id, Receipt::Unconfirmed));
-                // Identifiers are 65,535 at most.
-                self.qos2_unconfirmed += 1;
-                Arrival::New
+        } else {
+            match self.qos2.iter().find(|(known, _)| *known == id) {
+                None => {
+                    self.qos2.push((id, Receipt::Unconfirmed));
+                    // Identifiers are 65,535 at most.
+                    self.qos2_unconfirmed += 1;
+                }
+                Some((_, Receipt::Unconfirmed)) => return Arrival::Repeated,
+                Some((_, Receipt::Received)) => return Arrival::AcknowledgeAgain,
             }
-            Some((_, Receipt::Unconfirmed)) => Arrival::Repeated,
-            Some((_, Receipt::Received)) => Arrival::AcknowledgeAgain,
         }
+        if let Some(in_turn) = &mut self.in_turn {
+            in_turn.push_back(Due { id, qos, is_ready: false });
+        }
+        Arrival::New
+    }
+
+    /// The publication that has just arrived waits apart: later ones may be carried before it, but
+    /// not acknowledged.
+    pub fn set_apart(&mut self, id: PacketId, qos: QoS) {
+        if self.in_turn.is_none() {
+            self.in_turn = Some(Box::new([Due { id, qos, is_ready: false }].into()));
+        }
+    }
+
+    /// Whether the acknowledgement of `id`, which may be given now, has to wait for others; it
+    /// comes out of [`Inbound::next_due`] in its turn.
+    #[inline]
+    pub fn must_wait(&mut self, id: PacketId, qos: QoS) -> bool {
+        let Some(in_turn) = &mut self.in_turn else { return false };
+        let is_it = |due: &&mut Due| due.id == id && due.qos == qos && !due.is_ready;
+        let Some(due) = in_turn.iter_mut().find(is_it) else { return false };
+        due.is_ready = true;
+        true
+    }
+
+    /// The next acknowledgement whose turn it is.
+    #[inline]
+    pub fn next_due(&mut self) -> Option<(PacketId, QoS)> {
+        let in_turn = self.in_turn.as_mut()?;
+        if !in_turn.front()?.is_ready {
+            return None;
+        }
+        let due = in_turn.pop_front()?;
+        if in_turn.is_empty() {
+            self.in_turn = None;
+        }
+        Some((due.id, due.qos))
     }
 
     /// Whether `id` is a QoS 2 publication already known, which takes no room in the window.
@@ -180,6 +230,26 @@ mod tests {
         let saved = inbound.into_saved();
         assert_eq!(saved.open(), 1);
         assert!(saved.is_known(id(3)));
+    }
+
+    #[test]
+    fn what_came_after_a_message_set_apart_is_acknowledged_after_it() {
+        let mut inbound = Inbound::default();
+        inbound.arrived(id(1), QoS::AtLeastOnce);
+        inbound.arrived(id(2), QoS::AtLeastOnce);
+        inbound.set_apart(id(2), QoS::AtLeastOnce);
+        inbound.arrived(id(3), QoS::ExactlyOnce);
+        inbound.arrived(id(4), QoS::AtLeastOnce);
+        assert!(!inbound.must_wait(id(1), QoS::AtLeastOnce), "it came before");
+        assert!(inbound.must_wait(id(4), QoS::AtLeastOnce));
+        assert!(inbound.must_wait(id(3), QoS::ExactlyOnce));
+        assert_eq!(inbound.next_due(), None);
+        assert!(inbound.must_wait(id(2), QoS::AtLeastOnce));
+        let due: Vec<u16> =
+            std::iter::from_fn(|| inbound.next_due()).map(|(id, _)| id.get()).collect();
+        assert_eq!(due, [2, 3, 4]);
+        inbound.arrived(id(5), QoS::AtLeastOnce);
+        assert!(!inbound.must_wait(id(5), QoS::AtLeastOnce), "nothing is apart any more");
     }
 
     #[test]

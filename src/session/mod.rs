@@ -18,12 +18,13 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use connect::{ClientId, Hello, Refused};
+pub use connect::{ClientId, Hello, Login, Refused};
 pub use deliver::{Delivery, Outgoing};
 pub use policy::Policy;
 
 use crate::codec::mqtt::{
-    self, AckKind, Disconnect, FrameError, Malformed, Packet, PacketId, QoS, ReasonCode, Version,
+    self, AckKind, Disconnect, DisconnectProperties, FrameError, Malformed, Packet, PacketId, QoS,
+    ReasonCode, Version,
 };
 use crate::telemetry::{CloseReason, ConnectRefusal};
 use inbound::{Arrival, Inbound};
@@ -32,6 +33,9 @@ use saved::Saved;
 use subscriptions::Subscriptions;
 use topics::Topics;
 
+/// Bytes of a DISCONNECT around its reason string, at most: two lengths of up to four bytes, packet
+/// type, reason code, property and length of the text.
+const GOODBYE_BYTES_MAX: usize = 13;
 /// Packet type of a PUBLISH, in the high half of its first byte (MQTT §2.1.2).
 const PUBLISH: u8 = 3;
 
@@ -198,6 +202,23 @@ impl Session {
             // Without properties a DISCONNECT always fits.
             let _ = Disconnect { reason, ..Disconnect::default() }.encode(self.version, out);
         }
+    }
+
+    /// As [`Session::say_goodbye`], with a word for whoever looks for the cause, if the client takes
+    /// so long a packet.
+    pub fn say_goodbye_because(&mut self, reason: ReasonCode, why: &str, out: &mut Vec<u8>) {
+        let packet_bytes = GOODBYE_BYTES_MAX + why.len();
+        if self.state != State::Live
+            || !self.version.is_v5()
+            || packet_bytes > self.client_packet_bytes_max as usize
+        {
+            return self.say_goodbye(reason, out);
+        }
+        let properties =
+            DisconnectProperties { reason_string: Some(why), ..DisconnectProperties::default() };
+        // Only a reason of more than 65,535 bytes does not fit, and there is none.
+        let encoded = Disconnect { reason, properties }.encode(self.version, out);
+        debug_assert!(encoded.is_ok());
     }
 
     fn fail<'a>(&mut self, code: ReasonCode, reason: CloseReason, out: &mut Vec<u8>) -> Step<'a> {
@@ -391,6 +412,17 @@ impl Session {
     /// PUBREC. Returns whether there was one to acknowledge.
     #[inline]
     pub fn confirmed(&mut self, id: PacketId, qos: QoS, out: &mut Vec<u8>) -> bool {
+        if !self.inbound.must_wait(id, qos) {
+            return self.acknowledge_publish(id, qos, out);
+        }
+        while let Some((id, qos)) = self.inbound.next_due() {
+            self.acknowledge_publish(id, qos, out);
+        }
+        true
+    }
+
+    #[inline]
+    fn acknowledge_publish(&mut self, id: PacketId, qos: QoS, out: &mut Vec<u8>) -> bool {
         let Some(reason) = self.inbound.confirmed(id, qos, self.version.is_v5()) else {
             return false;
         };
@@ -418,6 +450,12 @@ impl Session {
         }
         self.confirmed(id, qos, out);
         false
+    }
+
+    /// The message just taken waits apart until more is known of it: messages of other endpoints
+    /// are carried meanwhile, and acknowledged after it.
+    pub fn set_apart(&mut self, id: PacketId, qos: QoS) {
+        self.inbound.set_apart(id, qos);
     }
 
     /// The acknowledgement of the message will carry `reason` (v5).

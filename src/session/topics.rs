@@ -29,6 +29,10 @@ pub struct ResolvedTopic {
     pub endpoint: Option<EndpointKey>,
     /// The constant part of its ClientData.
     pub template: ClientDataTemplate,
+    /// The shard's epoch it was resolved in: in a later one it must be resolved again.
+    pub epoch: u32,
+    /// When it must be resolved again at the latest, in milliseconds of the shard's clock.
+    pub valid_until_ms: u64,
     /// Subject that the extension has asked to be answered on (4/ESP affinity), if it has.
     pub affinity: Option<Box<str>>,
 }
@@ -41,7 +45,15 @@ impl ResolvedTopic {
         endpoint: Option<EndpointKey>,
         template: ClientDataTemplate,
     ) -> Self {
-        Self { base: base.into(), extension, endpoint, template, affinity: None }
+        Self {
+            base: base.into(),
+            extension,
+            endpoint,
+            template,
+            epoch: 0,
+            valid_until_ms: u64::MAX,
+            affinity: None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! NATS → device: answers and pushes of extension services, and what NATS says of our batches.
 
+use super::ask::ASKER;
 use super::connection::Hold;
 use super::core::Core;
 use super::correlation::ConnectionKey;
@@ -101,7 +102,7 @@ impl Core {
             Some(id) => self
                 .endpoints
                 .find(id)
-                .map(|endpoint| Asker { connection: endpoint.holder, qos: push_qos }),
+                .map(|endpoint| Asker { connection: endpoint.holder.connection, qos: push_qos }),
             None if correlation.is_some() => None,
             None => self.recent.find(Request {
                 app_version: data.app_version_name.unwrap_or_default(),
@@ -125,6 +126,10 @@ impl Core {
         endpoint: Option<EndpointKey>,
     ) -> Result<(), DropReason> {
         let route = endpoint.and_then(|key| self.endpoints.get(key));
+        if data.endpoint_id.is_some() && route.is_none() {
+            // Its token has been revoked, or its speaker is long gone.
+            return Err(DropReason::NoRoute);
+        }
         let app_version = data
             .app_version_name
             .or(route.map(|route| &*route.app_version))
@@ -133,7 +138,7 @@ impl Core {
         let topic = ResponseTopic {
             app_version,
             extension: &extension.name,
-            token: route.map(|route| &*route.token).or(data.endpoint_id),
+            token: route.map(|route| route.token()),
             resource_path: data.resource_path,
             request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
             outcome,
@@ -219,6 +224,9 @@ impl Core {
 
     fn outcome(&mut self, outcome: &Outcome<'_>) {
         let tag = outcome.tag;
+        if tag.connection == ASKER {
+            return self.ask_outcome(tag, outcome.verdict);
+        }
         let key = ConnectionKey { index: tag.connection, generation: tag.generation };
         if !self.is_live(key) {
             return;
@@ -315,11 +323,14 @@ impl Core {
         let extension = catalogue.extension(extension);
         let Ok(data) = ClientData::decode(datum) else { return };
         let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
+        if data.endpoint_id.is_some() && route.is_none() {
+            return;
+        }
         let mut topic = Vec::new();
         ResponseTopic {
             app_version: data.app_version_name,
             extension: &extension.name,
-            token: route.map(|route| &*route.token).or(data.endpoint_id),
+            token: route.map(|route| route.token()),
             resource_path: data.resource_path,
             request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
             outcome: kp1::Outcome::Error,
@@ -328,7 +339,7 @@ impl Core {
         let suffix = kp1::Outcome::Error.suffix();
         if let Some(request) = std::str::from_utf8(&topic).ok().and_then(|t| t.strip_suffix(suffix))
         {
-            self.answer_error(index, request, 503, Self::qos(tag.qos));
+            self.answer_error(index, request, 503, kp1::reason_phrase(503), Self::qos(tag.qos));
         }
     }
 }

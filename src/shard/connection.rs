@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::affinity::Affinities;
+use super::clients::Client;
 use super::correlation::ConnectionKey;
+use crate::auth::CertificateName;
 use crate::rt::socket;
-use crate::session::Session;
+use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
+use crate::session::{Hello, Session};
 use crate::telemetry::CloseReason;
 
 /// Why no packet is taken from a connection for now, although bytes may be there.
@@ -16,12 +20,15 @@ use crate::telemetry::CloseReason;
 pub enum Hold {
     /// Nothing holds it.
     None,
-    /// CONNECT is being decided: another shard hands its session over.
+    /// CONNECT is being decided: a provider is asked who the client is, or another connection hands
+    /// its session over.
     Entering,
     /// The uplink has no room: TCP pushes back on the device.
     Uplink,
     /// The client has as many exchanges open as it may.
     Window,
+    /// As much as may wait for endpoint tokens to be validated does.
+    Parked,
     /// The client does not read what it is sent.
     Output,
     /// The shard is about to end.
@@ -79,19 +86,41 @@ pub struct Connection {
     pub since_ms: u64,
     /// When the wheel looks at it next; what fires earlier is stale.
     pub check_ms: u64,
-    /// The client id it has claimed while its CONNECT is being decided.
+    /// What its CONNECT waits for.
     pub entering: Option<Box<Entering>>,
-    /// Endpoints it has spoken for.
-    pub endpoints: Option<Box<HashSet<EndpointKey, foldhash::fast::RandomState>>>,
+    /// The client certificate its transport has verified.
+    pub certificate: Option<Box<CertificateName>>,
+    /// Who its client has proven to be.
+    pub client: Option<Rc<Client>>,
+    /// What it has spoken for.
+    pub spoken: Option<Box<Spoken>>,
+    /// What its messages cost that wait for endpoint tokens to be validated, in bytes.
+    pub parked_bytes: usize,
     /// Where extensions want to be answered.
     pub affinities: Option<Box<Affinities>>,
 }
 
-/// A CONNECT that waits for the session another shard still holds.
+/// What a CONNECT waits for.
 #[derive(Debug)]
-pub struct Entering {
-    /// The client id, claimed already.
-    pub client_id: Arc<str>,
+pub enum Entering {
+    /// A provider is asked who the client is.
+    Asking(Hello),
+    /// The session that another connection still holds.
+    Inheriting {
+        /// The client id.
+        client_id: Arc<str>,
+        /// What the registry knows it by, claimed already.
+        name: Arc<str>,
+    },
+}
+
+/// What a connection has spoken for.
+#[derive(Debug, Default)]
+pub struct Spoken {
+    /// Endpoints.
+    pub endpoints: HashSet<EndpointKey, foldhash::fast::RandomState>,
+    /// Applications.
+    pub apps: Vec<AppId>,
 }
 
 impl Connection {
@@ -115,7 +144,10 @@ impl Connection {
             since_ms: now_ms,
             check_ms: 0,
             entering: None,
-            endpoints: None,
+            certificate: None,
+            client: None,
+            spoken: None,
+            parked_bytes: 0,
             affinities: None,
         }
     }

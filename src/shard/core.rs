@@ -15,17 +15,24 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::connection::{Connection, Hold, Life};
+use super::ask::AskAddresses;
+use super::asks::Asks;
+use super::clients::Clients;
+use super::connection::{Connection, Entering, Hold, Life};
 use super::correlation::{ConnectionKey, Correlations};
 use super::drain::Drain;
 use super::endpoints::Endpoints;
+use super::logins::Logins;
 use super::mail::{Mail, MailSender, Reporter};
+use super::parked::Parked;
 use super::pool::Pool;
 use super::recent::Recent;
 use super::registry::{Place, Registry};
 use super::settings::ShardSettings;
 use super::wheel::Wheel;
+use crate::auth::{CertificateName, Clerk, RevokedLately, Throttle, Verdicts};
 use crate::codec::mqtt::{self, Frame, PacketType, QoS};
+use crate::codec::subjects;
 use crate::rt::socket;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
@@ -37,6 +44,10 @@ use crate::uplink::ledger::{Ledger, SubjectId};
 const WAITING_SLACK: usize = 64;
 /// Log lines about dropped messages, per shard and second.
 const DROP_LOGS_PER_S_MAX: u32 = 5;
+/// Log lines about clients that are refused, per shard and second.
+const LOGIN_LOGS_PER_S_MAX: u32 = 5;
+/// Log lines about providers that do not do their work, per shard and second.
+const ASK_LOGS_PER_S_MAX: u32 = 1;
 
 /// The time, read once per turn.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,6 +81,18 @@ pub struct Core {
     pub(super) next_generation: u32,
     pub(super) endpoints: Endpoints,
     pub(super) recent: Recent,
+    pub(super) verdicts: Verdicts,
+    /// Changes whenever a resolved topic may lead where it should no more: those of earlier epochs
+    /// are resolved again.
+    pub(super) epoch: u32,
+    pub(super) revoked_lately: RevokedLately,
+    pub(super) asks: Asks,
+    pub(super) ask_addresses: AskAddresses,
+    pub(super) clerks: Clerks,
+    pub(super) parked: Parked,
+    pub(super) clients: Clients,
+    pub(super) logins: Logins,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) registry: Arc<Registry>,
     pub(super) peers: Vec<MailSender>,
     pub(super) reporter: Reporter,
@@ -96,9 +119,20 @@ pub struct Core {
     pub(super) window_waiting: Vec<ConnectionKey>,
     pub(super) drain: Drain,
     pub(super) log_drop: RateLimit,
+    pub(super) log_login: RateLimit,
+    pub(super) log_ask: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
     pub(super) topic_text: Vec<u8>,
     pub(super) payload_text: Vec<u8>,
+}
+
+/// Who answers questions about credentials within this process.
+#[derive(Clone, Default)]
+pub struct Clerks {
+    /// Of the internal provider.
+    pub internal: Option<Arc<dyn Clerk>>,
+    /// Of the provider behind HTTP.
+    pub http: Option<Arc<dyn Clerk>>,
 }
 
 /// What a core works with and shares with others.
@@ -111,6 +145,10 @@ pub(super) struct Surroundings {
     pub peers: Vec<MailSender>,
     /// The way to the control thread.
     pub reporter: Reporter,
+    /// Who knows of credentials.
+    pub clerks: Clerks,
+    /// Failed logins of all shards.
+    pub throttle: Arc<Throttle>,
     /// What goes to NATS.
     pub ledger: Rc<RefCell<Ledger>>,
     /// The shard's counters.
@@ -126,8 +164,23 @@ impl Core {
         surroundings: Surroundings,
         now_ms: u64,
     ) -> Self {
-        let Surroundings { catalogue, registry, peers, reporter, ledger, counters } = surroundings;
-        let reply_subject = format!("kaa.v1.replica.{}.esp.ExtensionData", settings.replica);
+        let Surroundings {
+            catalogue,
+            registry,
+            peers,
+            reporter,
+            clerks,
+            throttle,
+            ledger,
+            counters,
+        } = surroundings;
+        let auth = &settings.auth;
+        let ask_addresses =
+            AskAddresses::new(&auth.ecap_instance, &auth.cap_instance, &settings.replica);
+        let verdicts = Verdicts::new(auth.verdicts_max);
+        let asks = Asks::new(auth.asks);
+        let logins = Logins::new(auth.login_ttl_ms > 0);
+        let reply_subject = subjects::replica(&settings.replica, subjects::esp::EXTENSION_DATA);
         let address = |extension: &Extension| Address::of(&extension.name, &reply_subject);
         Self {
             number,
@@ -141,6 +194,16 @@ impl Core {
             next_generation: std::hash::RandomState::new().hash_one(number) as u32,
             endpoints: Endpoints::default(),
             recent: Recent::default(),
+            verdicts,
+            epoch: 0,
+            revoked_lately: RevokedLately::default(),
+            asks,
+            ask_addresses,
+            clerks,
+            parked: Parked::default(),
+            clients: Clients::default(),
+            logins,
+            throttle,
             registry,
             peers,
             reporter,
@@ -160,6 +223,8 @@ impl Core {
             window_waiting: Vec::new(),
             drain: Drain::No,
             log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
+            log_login: RateLimit::new(LOGIN_LOGS_PER_S_MAX),
+            log_ask: RateLimit::new(ASK_LOGS_PER_S_MAX),
             topic_text: Vec::new(),
             payload_text: Vec::new(),
         }
@@ -173,22 +238,32 @@ impl Core {
             Mail::Takeover { connection } => {
                 self.guard(connection.index, |core| core.give_way(connection));
             }
-            Mail::SessionMoved { to, client_id, saved } => {
-                self.guard(to.index, |core| core.session_moved(to, client_id, saved));
+            Mail::SessionMoved { to, name, saved } => {
+                self.guard(to.index, |core| core.session_moved(to, name, saved));
             }
+            Mail::Answered { ask, verdict } => self.answered(ask, verdict),
+            Mail::Enforcement { tenant, requirement } => self.enforce(&tenant, requirement),
+            Mail::Revoked(revocation) => self.revoked(&revocation),
+            Mail::Doubt => self.doubt(),
             Mail::Drain => self.begin_drain(),
         }
     }
 
     /// A connection was accepted; `None` when there are too many (the socket is closed).
-    pub fn opened(&mut self, socket: OwnedFd) -> Option<u32> {
+    /// `certificate` is the client's, where the transport has verified one.
+    pub fn opened(
+        &mut self,
+        socket: OwnedFd,
+        certificate: Option<Box<CertificateName>>,
+    ) -> Option<u32> {
         if self.connections.len() >= self.settings.connections_max || self.is_draining() {
             self.counters.connections_refused.add(1);
             return None;
         }
         self.counters.connections_accepted.add(1);
         self.next_generation = self.next_generation.wrapping_add(1);
-        let connection = Connection::new(socket, self.next_generation, self.now.ms);
+        let mut connection = Connection::new(socket, self.next_generation, self.now.ms);
+        connection.certificate = certificate;
         let index = self.connections.insert(connection) as u32;
         self.counters.connections_open.set(self.connections.len() as u64);
         self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));
@@ -305,6 +380,8 @@ impl Core {
             Hold::Output
         } else if packet_type != PacketType::Publish || !connection.session.is_live() {
             Hold::None
+        } else if connection.parked_bytes >= self.settings.auth.parked_bytes_max {
+            Hold::Parked
         } else if self.uplink_must_wait(first_byte) {
             Hold::Uplink
         } else if first_byte & 0b110 != 0
@@ -362,7 +439,7 @@ impl Core {
         match step {
             Step::Done => {}
             Step::Publish(incoming) => self.publish(index, incoming),
-            Step::Connect(hello) => self.enter(index, hello),
+            Step::Connect(hello) => self.log_in(index, hello),
             Step::Refused(label, reason) => {
                 self.counters.connect_refused(label);
                 self.close(index, reason);
@@ -419,8 +496,11 @@ impl Core {
         connection.peer_closed = true;
         // A device that published and left while it was not its turn is still owed that its
         // messages are carried.
-        let must_carry =
-            !failed && matches!(connection.hold, Hold::Uplink | Hold::Window | Hold::Entering);
+        let must_carry = !failed
+            && matches!(
+                connection.hold,
+                Hold::Uplink | Hold::Window | Hold::Parked | Hold::Entering
+            );
         let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };
         if connection.life == Life::Open && !must_carry {
             self.close(index, reason);
@@ -459,31 +539,40 @@ impl Core {
         self.pool.give(std::mem::take(&mut connection.pending));
         let session = std::mem::take(&mut connection.session);
         let entering = connection.entering.take();
-        if let Some(endpoints) = connection.endpoints.take() {
+        if let Some(spoken) = connection.spoken.take() {
             let reporter = &mut self.reporter;
-            self.endpoints.release(*endpoints, key, |id| reporter.endpoint_gone(id));
+            self.endpoints.release(spoken.endpoints, key, |id| reporter.endpoint_gone(id));
             self.counters.endpoints.set(self.endpoints.len() as u64);
         }
-        self.end_session(key, session, entering.map(|entering| entering.client_id));
+        if matches!(reason, CloseReason::Revoked | CloseReason::NotAuthorized) {
+            self.forget_parked(key);
+        }
+        self.end_session(key, session, entering.map(|entering| *entering));
+        let connection = &mut self.connections[index as usize];
+        if let Some(client) = connection.client.take() {
+            self.clients.leave(&client, key);
+            self.counters.clients_authenticated.sub(1);
+        }
         self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
         self.touch(index);
         tracing::debug!(shard = self.number, connection = index, %reason, "connection closed");
     }
 
     /// Gives up the session of a connection that has ended.
-    fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Arc<str>>) {
+    fn end_session(&mut self, key: ConnectionKey, session: Session, entering: Option<Entering>) {
         let place = Place { shard: self.number, connection: key };
         if session.is_live() {
             self.counters.sessions.sub(1);
             self.counters.subscriptions.sub(session.subscriptions() as u64);
         }
-        if let Some(client_id) = entering {
-            self.registry.abandon(&client_id, place);
+        if let Some(Entering::Inheriting { name, .. }) = entering {
+            self.registry.abandon(&name, place);
         }
-        let Some(client_id) = session.client_id().cloned() else { return };
+        let Some(client_id) = session.client_id() else { return };
+        let name = self.name(key.index, client_id);
         let expiry_s = session.expiry_s();
         let saved = (expiry_s > 0).then(|| Box::new(session.into_saved()));
-        self.release(place, client_id, saved, expiry_s);
+        self.release(place, name, saved, expiry_s);
     }
 
     /// Does work for one connection: a panic there ends that connection alone.
@@ -516,6 +605,9 @@ impl Core {
     pub fn link_up(&mut self, payload_bytes_max: usize) {
         if !self.link_is_up && self.link_was_up {
             self.counters.link_reconnects.add(1);
+        }
+        if !self.link_is_up {
+            self.ask_again_over_nats();
         }
         self.link_is_up = true;
         self.link_was_up = true;

@@ -69,7 +69,8 @@ impl Core {
     /// Whether NATS has confirmed what it was given, or is waited for no longer.
     pub(super) fn goodbyes_are_due(&self) -> bool {
         let Drain::Confirming { until_ms, .. } = self.drain else { return false };
-        let is_settled = self.ledger.borrow().is_empty() && self.waiting.is_empty();
+        let is_settled =
+            self.ledger.borrow().is_empty() && self.waiting.is_empty() && self.parked.is_empty();
         if !is_settled && self.now.ms >= until_ms {
             let bytes = self.ledger.borrow().unconfirmed_bytes();
             tracing::warn!(
@@ -97,7 +98,7 @@ impl Core {
     fn stop_reading(&mut self) {
         for index in self.open_connections() {
             let connection = &mut self.connections[index as usize];
-            if !matches!(connection.hold, Hold::Uplink | Hold::Entering) {
+            if !matches!(connection.hold, Hold::Uplink | Hold::Parked | Hold::Entering) {
                 connection.hold = Hold::Draining;
             }
             self.touch(index);

@@ -3,32 +3,39 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use super::correlation::ConnectionKey;
+use crate::auth::Grant;
 use crate::session::topics::EndpointKey;
 
 /// Connections of one shard that an endpoint remembers at most. One more, and the one whose last
 /// word is the oldest is forgotten until it speaks again.
 pub const SPEAKERS_MAX: usize = 8;
 
+/// A connection that has spoken for an endpoint, and the token it did so with.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    /// The connection.
+    pub connection: ConnectionKey,
+    /// The token it named last when its topic was resolved, and what that stands for.
+    pub grant: Rc<Grant>,
+}
+
 /// An endpoint's route. Several connections may speak for one endpoint in turns; the route follows
 /// the one that spoke last, and falls back to the one before when that leaves.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The endpoint's id in 4/ESP.
-    pub id: Box<str>,
-    /// The token it was last named by.
-    pub token: Box<str>,
+    /// Who spoke for it last, of those that have not ended. It gets what comes here also after the
+    /// endpoint has moved to another shard: then the directory sends nothing more.
+    pub holder: Speaker,
     /// The application version it last spoke as.
     pub app_version: Box<str>,
-    /// The connection that spoke for it last, of those that have not ended. It gets what comes here
-    /// also after the endpoint has moved to another shard: then the directory sends nothing more.
-    pub holder: ConnectionKey,
     /// The others that spoke for it and have not ended, in the order of their last words. Mostly
     /// empty.
-    earlier: Vec<ConnectionKey>,
+    earlier: Vec<Speaker>,
     /// Whether the directory has been told of it since it last moved to another shard; if not, the
     /// next message tells it.
     is_reported: bool,
@@ -36,23 +43,37 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    fn take(&mut self, holder: ConnectionKey) -> Claim {
-        if self.holder != holder {
-            self.earlier.retain(|&other| other != holder);
-            if self.earlier.len() + 1 == SPEAKERS_MAX {
-                self.earlier.remove(0);
-            }
-            self.earlier.push(mem::replace(&mut self.holder, holder));
-        } else if self.is_reported {
-            return Claim::Held;
-        }
-        if mem::replace(&mut self.is_reported, true) { Claim::Moved } else { Claim::New }
+    /// The endpoint's id in 4/ESP.
+    pub fn id(&self) -> &str {
+        &self.holder.grant.endpoint_id
     }
 
-    /// Forgets a connection that has ended; `false` when no other is left.
-    fn leave(&mut self, speaker: ConnectionKey) -> bool {
-        if self.holder != speaker {
-            self.earlier.retain(|&other| other != speaker);
+    /// The token it was last named by.
+    pub fn token(&self) -> &str {
+        &self.holder.grant.token
+    }
+
+    fn take(&mut self, speaker: Speaker) -> Claim {
+        if self.holder.connection == speaker.connection {
+            self.holder = speaker;
+            return self.report();
+        }
+        self.earlier.retain(|other| other.connection != speaker.connection);
+        if self.earlier.len() + 1 == SPEAKERS_MAX {
+            self.earlier.remove(0);
+        }
+        self.earlier.push(mem::replace(&mut self.holder, speaker));
+        if self.is_reported { Claim::Moved } else { self.report() }
+    }
+
+    fn report(&mut self) -> Claim {
+        if mem::replace(&mut self.is_reported, true) { Claim::Held } else { Claim::New }
+    }
+
+    /// Forgets the speakers of which `is_gone` says so; `false` when no other is left.
+    fn leave(&mut self, mut is_gone: impl FnMut(&Speaker) -> bool) -> bool {
+        self.earlier.retain(|other| !is_gone(other));
+        if !is_gone(&self.holder) {
             return true;
         }
         match self.earlier.pop() {
@@ -85,45 +106,49 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Makes `holder` the one who speaks for endpoint `id`.
+    /// Makes `holder` the one who speaks for the endpoint of a token.
     pub fn claim(
         &mut self,
-        id: &str,
-        token: &str,
+        grant: &Rc<Grant>,
         app_version: &str,
         holder: ConnectionKey,
     ) -> (EndpointKey, Claim) {
-        if let Some(&key) = self.by_id.get(id) {
+        let speaker = Speaker { connection: holder, grant: grant.clone() };
+        if let Some(&key) = self.by_id.get(&grant.endpoint_id) {
             let endpoint = &mut self.slots[key.index as usize];
-            if *endpoint.token != *token {
-                endpoint.token = token.into();
-            }
             if *endpoint.app_version != *app_version {
                 endpoint.app_version = app_version.into();
             }
-            return (key, endpoint.take(holder));
+            return (key, endpoint.take(speaker));
         }
         self.next_generation = self.next_generation.wrapping_add(1);
         let endpoint = Endpoint {
-            id: id.into(),
-            token: token.into(),
+            holder: speaker,
             app_version: app_version.into(),
-            holder,
             earlier: Vec::new(),
             is_reported: true,
             generation: self.next_generation,
         };
         let index = self.slots.insert(endpoint) as u32;
         let key = EndpointKey { index, generation: self.next_generation };
-        self.by_id.insert(id.into(), key);
+        self.by_id.insert(grant.endpoint_id.clone(), key);
         (key, Claim::New)
     }
 
-    /// As [`Endpoints::claim`] for an endpoint resolved before; `None` when that route has gone.
+    /// As [`Endpoints::claim`] for an endpoint resolved before; `None` when that route has gone, or
+    /// does not know `holder` any more.
     #[inline]
     pub fn reclaim(&mut self, key: EndpointKey, holder: ConnectionKey) -> Option<Claim> {
         let endpoint = self.slots.get_mut(key.index as usize)?;
-        (endpoint.generation == key.generation).then(|| endpoint.take(holder))
+        if endpoint.generation != key.generation {
+            return None;
+        }
+        if endpoint.holder.connection == holder {
+            return Some(endpoint.report());
+        }
+        let earlier = endpoint.earlier.iter().find(|speaker| speaker.connection == holder)?;
+        let speaker = earlier.clone();
+        Some(endpoint.take(speaker))
     }
 
     /// The endpoint of that id.
@@ -135,11 +160,6 @@ impl Endpoints {
     pub fn get(&self, key: EndpointKey) -> Option<&Endpoint> {
         let endpoint = self.slots.get(key.index as usize)?;
         (endpoint.generation == key.generation).then_some(endpoint)
-    }
-
-    /// The id of the endpoint of a key.
-    pub fn id(&self, key: EndpointKey) -> Option<&str> {
-        self.get(key).map(|endpoint| &*endpoint.id)
     }
 
     /// The endpoint of that id, with its key.
@@ -166,13 +186,44 @@ impl Endpoints {
         mut gone: impl FnMut(Box<str>),
     ) {
         for key in keys {
-            let Some(endpoint) = self.slots.get_mut(key.index as usize) else { continue };
-            if endpoint.generation != key.generation || endpoint.leave(speaker) {
-                continue;
+            if self.get(key).is_some() {
+                self.remove_speakers(key, |other| other.connection == speaker, &mut gone);
             }
-            let endpoint = self.slots.remove(key.index as usize);
-            self.by_id.remove(&endpoint.id);
-            gone(endpoint.id);
+        }
+    }
+
+    /// Tokens of an endpoint are good no more: who spoke with one of them speaks for it no more.
+    /// `left` is told who, and `gone` the endpoint's id if nobody else does.
+    pub fn revoke(
+        &mut self,
+        endpoint_id: &str,
+        is_revoked: impl Fn(&Grant) -> bool,
+        mut left: impl FnMut(ConnectionKey, EndpointKey),
+        mut gone: impl FnMut(Box<str>),
+    ) {
+        let Some(key) = self.find_key(endpoint_id) else { return };
+        let must_leave = |speaker: &Speaker| {
+            let must_leave = is_revoked(&speaker.grant);
+            if must_leave {
+                left(speaker.connection, key);
+            }
+            must_leave
+        };
+        self.remove_speakers(key, must_leave, &mut gone);
+    }
+
+    fn remove_speakers(
+        &mut self,
+        key: EndpointKey,
+        is_gone: impl FnMut(&Speaker) -> bool,
+        gone: &mut impl FnMut(Box<str>),
+    ) {
+        if self.slots[key.index as usize].leave(is_gone) {
+            return;
+        }
+        let endpoint = self.slots.remove(key.index as usize);
+        if let Some((id, _)) = self.by_id.remove_entry(endpoint.id()) {
+            gone(id);
         }
     }
 
@@ -195,6 +246,15 @@ mod tests {
     const A: ConnectionKey = ConnectionKey { index: 1, generation: 1 };
     const B: ConnectionKey = ConnectionKey { index: 2, generation: 1 };
 
+    fn grant(endpoint_id: &str, token: &str) -> Rc<Grant> {
+        let (endpoint_id, token) = (endpoint_id.into(), token.into());
+        Rc::new(Grant { app: 0, token, endpoint_id, token_id: None })
+    }
+
+    fn claim(endpoints: &mut Endpoints, id: &str, holder: ConnectionKey) -> (EndpointKey, Claim) {
+        endpoints.claim(&grant(id, "t"), "v", holder)
+    }
+
     fn release(endpoints: &mut Endpoints, key: EndpointKey, holder: ConnectionKey) -> Vec<String> {
         let mut gone = Vec::new();
         endpoints.release([key], holder, |id| gone.push(id.into_string()));
@@ -204,13 +264,14 @@ mod tests {
     #[test]
     fn the_route_follows_whoever_spoke_last() {
         let mut endpoints = Endpoints::default();
-        let (key, claim) = endpoints.claim("e", "t", "v", A);
-        assert_eq!(claim, Claim::New);
+        let (key, new) = claim(&mut endpoints, "e", A);
+        assert_eq!(new, Claim::New);
         assert_eq!(endpoints.reclaim(key, A), Some(Claim::Held));
-        assert_eq!(endpoints.reclaim(key, B), Some(Claim::Moved));
-        assert_eq!(endpoints.find("e").expect("routed").holder, B);
+        assert_eq!(endpoints.reclaim(key, B), None, "it has not named its token");
+        assert_eq!(claim(&mut endpoints, "e", B).1, Claim::Moved);
+        assert_eq!(endpoints.find("e").expect("routed").holder.connection, B);
         assert!(release(&mut endpoints, key, A).is_empty(), "B speaks for it");
-        assert_eq!(endpoints.find("e").expect("routed").holder, B);
+        assert_eq!(endpoints.find("e").expect("routed").holder.connection, B);
         assert_eq!(release(&mut endpoints, key, B), ["e"]);
         assert!(endpoints.is_empty());
     }
@@ -218,10 +279,10 @@ mod tests {
     #[test]
     fn the_route_falls_back_when_the_last_speaker_leaves() {
         let mut endpoints = Endpoints::default();
-        let (key, _) = endpoints.claim("e", "t", "v", A);
-        endpoints.claim("e", "t", "v", B);
+        let (key, _) = claim(&mut endpoints, "e", A);
+        claim(&mut endpoints, "e", B);
         assert!(release(&mut endpoints, key, B).is_empty(), "A is still there");
-        assert_eq!(endpoints.find("e").expect("routed").holder, A);
+        assert_eq!(endpoints.find("e").expect("routed").holder.connection, A);
         assert_eq!(endpoints.reclaim(key, A), Some(Claim::Held), "there is nothing to tell");
         assert_eq!(release(&mut endpoints, key, A), ["e"]);
     }
@@ -229,23 +290,50 @@ mod tests {
     #[test]
     fn an_endpoint_that_moved_to_another_shard_can_come_back_and_its_end_is_told() {
         let mut endpoints = Endpoints::default();
-        let (key, _) = endpoints.claim("e", "t", "v", A);
+        let (key, _) = claim(&mut endpoints, "e", A);
         endpoints.moved_away("e");
         assert_eq!(endpoints.reclaim(key, A), Some(Claim::New), "the directory must be told again");
-        endpoints.reclaim(key, B);
+        claim(&mut endpoints, "e", B);
         endpoints.moved_away("e");
-        assert_eq!(endpoints.find("e").expect("known").holder, B, "should the directory come back");
+        assert_eq!(
+            endpoints.find("e").expect("known").holder.connection,
+            B,
+            "should the directory come back"
+        );
         assert!(release(&mut endpoints, key, B).is_empty());
         assert_eq!(release(&mut endpoints, key, A), ["e"]);
         assert!(endpoints.is_empty());
     }
 
     #[test]
+    fn who_spoke_with_a_revoked_token_speaks_no_more_and_others_do() {
+        let mut endpoints = Endpoints::default();
+        let (key, _) = endpoints.claim(&grant("e", "t"), "v", A);
+        endpoints.claim(&grant("e", "u"), "v", B);
+        let mut left = Vec::new();
+        let mut gone = Vec::new();
+        let mut revoke = |endpoints: &mut Endpoints, token: &str| {
+            endpoints.revoke(
+                "e",
+                |grant| *grant.token == *token,
+                |connection, _| left.push(connection),
+                |id| gone.push(id.into_string()),
+            );
+        };
+        revoke(&mut endpoints, "t");
+        assert_eq!(endpoints.reclaim(key, A), None);
+        assert_eq!(endpoints.reclaim(key, B), Some(Claim::Held));
+        revoke(&mut endpoints, "u");
+        assert_eq!((left, gone), (vec![A, B], vec!["e".to_owned()]));
+        assert!(endpoints.is_empty());
+    }
+
+    #[test]
     fn a_stale_key_never_reaches_the_endpoint_that_took_the_place() {
         let mut endpoints = Endpoints::default();
-        let (old, _) = endpoints.claim("e", "t", "v", A);
+        let (old, _) = claim(&mut endpoints, "e", A);
         release(&mut endpoints, old, A);
-        let (new, _) = endpoints.claim("f", "t", "v", A);
+        let (new, _) = claim(&mut endpoints, "f", A);
         assert_eq!(old.index, new.index, "the place is used again");
         assert_eq!(endpoints.reclaim(old, A), None);
         assert!(release(&mut endpoints, old, A).is_empty());
@@ -288,8 +376,8 @@ mod tests {
                             Some(_) if is_reported => Claim::Moved,
                             _ => Claim::New,
                         };
-                        let (at, claim) = endpoints.claim("e", "t", "v", connection(speaker));
-                        prop_assert_eq!(claim, expected);
+                        let (at, is) = claim(&mut endpoints, "e", connection(speaker));
+                        prop_assert_eq!(is, expected);
                         key = Some(at);
                         is_reported = true;
                         speakers.retain(|other| *other != speaker);
@@ -311,7 +399,7 @@ mod tests {
                         is_reported &= !ends;
                     }
                 }
-                let holder = endpoints.find("e").map(|endpoint| endpoint.holder.index);
+                let holder = endpoints.find("e").map(|endpoint| endpoint.holder.connection.index);
                 prop_assert_eq!(holder, speakers.last().copied());
             }
         }

@@ -13,8 +13,8 @@ use crate::session::{ClientId, Hello, Refused};
 use crate::telemetry::{CloseReason, DropReason};
 
 impl Core {
-    /// A CONNECT has been taken.
-    pub(super) fn enter(&mut self, index: u32, hello: Hello) {
+    /// A client asks to be let in, and has proven who it is if it could.
+    pub(super) fn enter(&mut self, index: u32, hello: &Hello) {
         if hello.has_will {
             self.counters.wills_ignored.add(1);
         }
@@ -25,10 +25,23 @@ impl Core {
         };
         let place = self.place(index);
         let wants_session = !hello.clean_start;
-        match self.registry.claim(&client_id, place, wants_session, self.now.ms) {
+        let name = self.name(index, &client_id);
+        match self.registry.claim(&name, place, wants_session, self.now.ms) {
             Claim::Free => self.accept(index, Some(client_id), is_assigned, None),
             Claim::Kept(saved) => self.accept(index, Some(client_id), is_assigned, Some(saved)),
-            Claim::Live(previous) => self.take_over(index, previous, client_id, wants_session),
+            Claim::Live(previous) => {
+                self.take_over(index, previous, client_id, name, wants_session);
+            }
+        }
+    }
+
+    /// What the registry knows a client id of this connection by. A client that has proven who it
+    /// is shares client ids with its tenant's only: nobody else can take over its session.
+    pub(super) fn name(&self, index: u32, client_id: &Arc<str>) -> Arc<str> {
+        match &self.connections[index as usize].client {
+            None => client_id.clone(),
+            // No client id has a NUL (MQTT-1.5.4-2).
+            Some(client) => format!("{}\0{client_id}", client.grant.tenant).into(),
         }
     }
 
@@ -38,17 +51,25 @@ impl Core {
 
     /// Another connection has the client id: it must end, and leave its session to this one if the
     /// client wants it. Until then no packet is taken.
-    fn take_over(&mut self, index: u32, previous: Place, client_id: Arc<str>, wants_session: bool) {
+    fn take_over(
+        &mut self,
+        index: u32,
+        previous: Place,
+        client_id: Arc<str>,
+        name: Arc<str>,
+        wants_session: bool,
+    ) {
         let is_here = previous.shard == self.number;
         let mail = Mail::Takeover { connection: previous.connection };
         if !is_here && self.peers[usize::from(previous.shard)].post(mail).is_err() {
-            self.registry.give_back(&client_id, self.place(index), previous);
+            self.registry.give_back(&name, self.place(index), previous);
             return self.refuse(index, Refused::Unavailable);
         }
         if wants_session {
             let connection = &mut self.connections[index as usize];
             connection.hold = Hold::Entering;
-            connection.entering = Some(Box::new(Entering { client_id: client_id.clone() }));
+            let client_id = client_id.clone();
+            connection.entering = Some(Box::new(Entering::Inheriting { client_id, name }));
             self.touch(index);
         }
         if is_here {
@@ -72,28 +93,29 @@ impl Core {
     }
 
     /// Gives up the session of a connection that has ended: to who waits for it, or to be kept.
+    /// `name` is what the registry knows it by.
     pub(super) fn release(
         &mut self,
         place: Place,
-        client_id: Arc<str>,
+        name: Arc<str>,
         saved: Option<Box<Saved>>,
         expiry_s: u32,
     ) {
         let expires_ms = self.now.ms + u64::from(expiry_s) * 1000;
         let saved = saved.map(|saved| (saved, expires_ms));
-        match self.registry.release(&client_id, place, saved) {
+        match self.registry.release(&name, place, saved) {
             Release::Done => {}
             Release::NoRoom => self.counters.dropped(DropReason::NotResumed),
             Release::Heir(heir, saved) if heir.shard == self.number => {
-                self.session_moved(heir.connection, client_id, saved);
+                self.session_moved(heir.connection, name, saved);
             }
             Release::Heir(heir, saved) => {
-                let mail = Mail::SessionMoved { to: heir.connection, client_id, saved };
+                let mail = Mail::SessionMoved { to: heir.connection, name, saved };
                 let posted = self.peers[usize::from(heir.shard)].post(mail);
-                if let Err(Mail::SessionMoved { client_id, saved, .. }) = posted {
+                if let Err(Mail::SessionMoved { name, saved, .. }) = posted {
                     // Its mailbox is full. The heir waits until its connect timeout, and finds the
                     // session when it comes again.
-                    self.release(heir, client_id, saved, expiry_s);
+                    self.release(heir, name, saved, expiry_s);
                 }
             }
         }
@@ -103,16 +125,21 @@ impl Core {
     pub(super) fn session_moved(
         &mut self,
         to: ConnectionKey,
-        client_id: Arc<str>,
+        name: Arc<str>,
         saved: Option<Box<Saved>>,
     ) {
         let place = Place { shard: self.number, connection: to };
-        if self.find(to).is_none_or(|connection| connection.entering.is_none()) {
+        let waits =
+            |entering: &mut Box<Entering>| matches!(**entering, Entering::Inheriting { .. });
+        let connection = self.find(to).is_some();
+        let connection = connection.then(|| &mut self.connections[to.index as usize]);
+        let entering = connection.and_then(|connection| connection.entering.take_if(waits));
+        let Some(Entering::Inheriting { client_id, .. }) = entering.map(|entering| *entering)
+        else {
             // It has ended meanwhile.
             let expiry_s = saved.as_ref().map_or(0, |saved| saved.expiry_s);
-            return self.release(place, client_id, saved, expiry_s);
-        }
-        self.connections[to.index as usize].entering = None;
+            return self.release(place, name, saved, expiry_s);
+        };
         self.accept(to.index, Some(client_id), false, saved);
         self.resume(to.index);
     }

@@ -5,6 +5,7 @@
 //! Neither side ever waits for the other.
 
 use super::correlation::ConnectionKey;
+use crate::auth::{Requirement, Revocation, Verdict};
 use crate::rt::eventfd::EventFd;
 use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
@@ -57,11 +58,29 @@ pub enum Mail {
     SessionMoved {
         /// The connection that waits for it.
         to: ConnectionKey,
-        /// The client id.
-        client_id: Arc<str>,
+        /// What the registry knows its client id by.
+        name: Arc<str>,
         /// The session, if it outlived its connection.
         saved: Option<Box<Saved>>,
     },
+    /// A clerk of this process has answered a question of this shard.
+    Answered {
+        /// The number of the question.
+        ask: u64,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// A tenant demands something else of its clients from now on.
+    Enforcement {
+        /// The tenant.
+        tenant: Box<str>,
+        /// What it demands; `None`: what the configuration says.
+        requirement: Option<Requirement>,
+    },
+    /// A provider has revoked something: whoever depends on it is put out.
+    Revoked(Arc<Revocation>),
+    /// Revocations may have been missed: what remote providers have said is asked for again.
+    Doubt,
     /// Stop gracefully: accept no more, say goodbye, flush and confirm, then [`Report::Drained`].
     Drain,
 }

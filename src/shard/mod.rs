@@ -7,6 +7,9 @@
 
 pub mod affinity;
 mod answer;
+mod ask;
+pub mod asks;
+pub mod clients;
 pub mod connection;
 pub mod core;
 pub mod correlation;
@@ -14,16 +17,22 @@ mod drain;
 pub mod endpoints;
 mod enter;
 mod gate;
+mod login;
+mod logins;
 pub mod mail;
+mod park;
+mod parked;
 mod pool;
 mod publish;
 mod recent;
 pub mod registry;
+mod revoke;
 pub mod settings;
 #[cfg(test)]
 mod simulation;
 mod sockets;
 mod start;
+pub mod tenants;
 mod tick;
 mod wheel;
 
@@ -58,6 +67,8 @@ pub(crate) struct Shell {
     pub(crate) link: Rc<Link>,
     /// Raised when the shard has drained.
     pub(crate) is_done: Notify,
+    /// Raised when a provider has been asked.
+    pub(crate) is_asking: Notify,
 }
 
 pub(crate) struct State {
@@ -84,6 +95,9 @@ impl Shell {
         if state.drained() {
             self.is_done.notify();
         }
+        if !state.core.asks.is_empty() {
+            self.is_asking.notify();
+        }
         let counters = &state.core.counters;
         counters.loop_wakeups.add(1);
         counters.loop_busy_ns.add(started.elapsed().as_nanos() as u64);
@@ -94,6 +108,11 @@ impl Shell {
         let mut has_more = false;
         self.turn(|state| has_more = state.reap());
         has_more
+    }
+
+    /// Whether an answer of a provider is waited for.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.state.borrow().core.asks.is_empty()
     }
 
     /// Takes one mail.
@@ -113,10 +132,18 @@ impl Handler for Shell {
         self.turn(|state| state.core.link_down());
     }
 
-    fn on_message(&self, _subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
+    fn on_message(&self, subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
         let state = &mut *self.state.borrow_mut();
-        let reply = reply.and_then(|reply| std::str::from_utf8(reply).ok());
-        state.core.extension_data(reply, payload);
+        match ask::response_of(subject) {
+            None => {
+                let reply = reply.and_then(|reply| std::str::from_utf8(reply).ok());
+                state.core.extension_data(reply, payload);
+            }
+            Some(message) => {
+                state.core.now = now();
+                state.core.answer_over_nats(message, payload);
+            }
+        }
     }
 
     fn on_confirmed(&self) {
@@ -167,7 +194,7 @@ impl State {
         match completion {
             Completion::Accepted { listener, socket, armed } => {
                 socket::delay_acknowledgements(&socket);
-                self.core.opened(socket);
+                self.core.opened(socket, None);
                 if !armed {
                     self.accept(listener);
                 }

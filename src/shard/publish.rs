@@ -1,16 +1,21 @@
 //! Device → NATS: a PUBLISH becomes a ClientData in the batch being filled.
 
+use std::rc::Rc;
+
 use super::core::{Address, Core};
 use super::correlation::Correlation;
 use super::endpoints::Claim;
 use super::recent::{Asker, Request};
+use super::revoke::NOT_PROVEN;
+use crate::auth::{Grant, Known, Provider, Rejection};
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::kp1::{self, Outcome, RequestId};
 use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
+use crate::codec::subjects;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Incoming;
-use crate::session::catalogue::{Refusal, Target};
-use crate::session::topics::{ResolvedTopic, TopicSlot};
+use crate::session::catalogue::{AppId, Refusal, Target};
+use crate::session::topics::{EndpointKey, ResolvedTopic, TopicSlot};
 use crate::telemetry::{AnswerStatus, CloseReason, DropReason};
 use crate::uplink::ledger::{SubjectId, Tag};
 
@@ -20,10 +25,12 @@ const TOKEN_LEVEL: usize = 3;
 const QOS_BITS: u8 = 0b110;
 
 /// A message that cannot be carried, and how its client is told.
-struct Drop {
+pub(super) struct Drop {
     reason: DropReason,
     /// Status of the error answer, where there is a request id.
     status_code: i32,
+    /// Its reason phrase, if not the usual one of the status.
+    phrase: Option<Box<str>>,
     /// What v5 is told in the acknowledgement.
     code: ReasonCode,
     /// What a client before v5 must not take for an acknowledgement: its connection is closed.
@@ -31,34 +38,70 @@ struct Drop {
 }
 
 impl Drop {
+    fn new(reason: DropReason, status_code: i32, code: ReasonCode) -> Self {
+        Self { reason, status_code, phrase: None, code, must_not_acknowledge: false }
+    }
+
     fn of(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::ExtensionNotAllowed => ReasonCode::NotAuthorized,
+            Refusal::TooManyEndpoints => ReasonCode::QuotaExceeded,
+            _ => ReasonCode::TopicNameInvalid,
+        };
+        Self::new(refusal.drop_reason(), refusal.status_code(), code)
+    }
+
+    /// The provider does not know the token, or cannot tell.
+    fn rejected(rejection: &Rejection) -> Self {
+        let is_passing = rejection.is_passing();
+        let (reason, code) = match is_passing {
+            true => (DropReason::TokenUnvalidated, ReasonCode::UnspecifiedError),
+            false => (DropReason::TokenRejected, ReasonCode::NotAuthorized),
+        };
         Self {
-            reason: refusal.drop_reason(),
-            status_code: refusal.status_code(),
-            code: match refusal {
-                Refusal::ExtensionNotAllowed => ReasonCode::NotAuthorized,
-                Refusal::TooManyEndpoints => ReasonCode::QuotaExceeded,
-                _ => ReasonCode::TopicNameInvalid,
-            },
-            must_not_acknowledge: false,
+            phrase: rejection.reason.clone(),
+            // Its message may be good, and is to come again.
+            must_not_acknowledge: is_passing,
+            ..Self::new(reason, rejection.status_code, code)
         }
     }
 
-    const TOO_LARGE: Self = Self {
-        reason: DropReason::PayloadTooLarge,
-        status_code: 413,
-        code: ReasonCode::ImplementationSpecificError,
-        must_not_acknowledge: false,
-    };
+    fn wrong_tenant() -> Self {
+        Self::new(DropReason::WrongTenant, 403, ReasonCode::NotAuthorized)
+    }
 
-    const UNAVAILABLE: Self = Self {
-        reason: DropReason::UplinkUnavailable,
-        status_code: 503,
-        code: ReasonCode::QuotaExceeded,
-        must_not_acknowledge: true,
-    };
+    fn too_large() -> Self {
+        Self::new(DropReason::PayloadTooLarge, 413, ReasonCode::ImplementationSpecificError)
+    }
 
-    const FULL: Self = Self { reason: DropReason::UplinkFull, ..Self::UNAVAILABLE };
+    fn unavailable(reason: DropReason) -> Self {
+        let drop = Self::new(reason, 503, ReasonCode::QuotaExceeded);
+        Self { must_not_acknowledge: true, ..drop }
+    }
+}
+
+/// Why a message does not go on at once.
+pub(super) enum Stop {
+    /// It is dropped.
+    Drop(Drop),
+    /// It waits for the answer to a question.
+    Park(u64),
+    /// Its connection has been ended.
+    Ended,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Drop(Drop::of(refusal))
+    }
+}
+
+/// Whether a message needs room in the ledger. One that has waited elsewhere takes the room it had
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Needed,
+    Given,
 }
 
 impl Core {
@@ -85,15 +128,31 @@ impl Core {
         }
         #[cfg(debug_assertions)]
         self.panic_on_fault_topic(&incoming.topic);
-        let dropped = match self.locate(index, &incoming.topic) {
-            Err(refusal) => Drop::of(refusal),
-            Ok(_) if self.refuses_publications() => Drop::UNAVAILABLE,
-            Ok((slot, request_id)) => match self.append(index, slot, request_id, &incoming) {
+        self.carry(index, &incoming, Room::Needed);
+    }
+
+    /// Carries a message that has waited for its endpoint token to be validated.
+    pub(super) fn carry_parked(&mut self, index: u32, incoming: &Incoming<'_>) {
+        self.carry(index, incoming, Room::Given);
+    }
+
+    #[inline]
+    fn carry(&mut self, index: u32, incoming: &Incoming<'_>, room: Room) {
+        let stop = match self.locate(index, &incoming.topic) {
+            Err(stop) => stop,
+            Ok(_) if self.refuses_publications() => {
+                Stop::Drop(Drop::unavailable(DropReason::UplinkUnavailable))
+            }
+            Ok((slot, request_id)) => match self.append(index, slot, request_id, incoming, room) {
                 Ok(()) => return,
-                Err(dropped) => dropped,
+                Err(dropped) => Stop::Drop(dropped),
             },
         };
-        self.give_up(index, &incoming, dropped);
+        match stop {
+            Stop::Drop(dropped) => self.give_up(index, incoming, dropped),
+            Stop::Park(ask) => self.park(index, ask, incoming),
+            Stop::Ended => {}
+        }
     }
 
     /// Debug builds panic on a PUBLISH to the topic in
@@ -107,7 +166,7 @@ impl Core {
 
     /// Finds or resolves a topic: its entry, and the request id.
     #[inline]
-    fn locate(&mut self, index: u32, topic: &str) -> Result<(TopicSlot, Option<u32>), Refusal> {
+    fn locate(&mut self, index: u32, topic: &str) -> Result<(TopicSlot, Option<u32>), Stop> {
         let split = kp1::split_request_id(topic);
         if let Some((base, request_id)) = split
             && let Some(slot) = self.connections[index as usize].session.topics().find(base)
@@ -116,23 +175,28 @@ impl Core {
             return match request_id {
                 RequestId::None => Ok((slot, None)),
                 RequestId::Some(id) => Ok((slot, Some(id))),
-                RequestId::TooLarge => Err(Refusal::RequestIdTooLarge),
+                RequestId::TooLarge => Err(Refusal::RequestIdTooLarge.into()),
             };
         }
         self.resolve(index, topic, split.map(|(base, _)| base))
     }
 
-    /// Makes the connection the one that speaks for a known topic's endpoint; `false` when that
-    /// endpoint's route has gone meanwhile and the topic must be resolved anew.
+    /// Makes the connection the one that speaks for a known topic's endpoint; `false` when the topic
+    /// must be resolved anew: its token has to be asked for again, something was revoked, or the
+    /// endpoint's route has gone.
     #[inline]
     fn speak_for(&mut self, index: u32, slot: TopicSlot) -> bool {
         let connection = &mut self.connections[index as usize];
         let holder = connection.key(index);
-        let Some(endpoint) = connection.session.topics().get(slot).endpoint else { return true };
+        let topic = connection.session.topics().get(slot);
+        if topic.epoch != self.epoch || topic.valid_until_ms <= self.now.ms {
+            return false;
+        }
+        let Some(endpoint) = topic.endpoint else { return true };
         match self.endpoints.reclaim(endpoint, holder) {
             None => {
-                if let Some(held) = &mut connection.endpoints {
-                    held.remove(&endpoint);
+                if let Some(spoken) = &mut connection.spoken {
+                    spoken.endpoints.remove(&endpoint);
                 }
                 false
             }
@@ -145,25 +209,66 @@ impl Core {
     }
 
     #[cold]
-    fn claimed(&mut self, index: u32, endpoint: crate::session::topics::EndpointKey, claim: Claim) {
-        let held = self.connections[index as usize].endpoints.get_or_insert_default();
-        held.insert(endpoint);
+    fn claimed(&mut self, index: u32, endpoint: EndpointKey, claim: Claim) {
+        let spoken = self.connections[index as usize].spoken.get_or_insert_default();
+        spoken.endpoints.insert(endpoint);
         if claim == Claim::New
-            && let Some(id) = self.endpoints.id(endpoint)
+            && let Some(endpoint) = self.endpoints.get(endpoint)
         {
-            self.reporter.endpoint_here(id.into());
+            self.reporter.endpoint_here(endpoint.id().into());
         }
         self.counters.endpoints.set(self.endpoints.len() as u64);
     }
 
     /// A connection may speak for one more endpoint only below its limit.
     fn check_endpoints(&self, index: u32, endpoint_id: &str) -> Result<(), Refusal> {
-        let Some(held) = &self.connections[index as usize].endpoints else { return Ok(()) };
+        let Some(spoken) = &self.connections[index as usize].spoken else { return Ok(()) };
+        let held = &spoken.endpoints;
         let is_held = self.endpoints.find_key(endpoint_id).is_some_and(|key| held.contains(&key));
         if is_held || held.len() < self.settings.endpoints_max {
             return Ok(());
         }
         Err(Refusal::TooManyEndpoints)
+    }
+
+    /// A client that has proven who it is talks for its own tenant only; one that has not, where
+    /// the tenant lets it. Who is not let talk at all is put out.
+    fn check_tenant(&mut self, index: u32, app: AppId) -> Result<(), Stop> {
+        let tenant = &self.catalogue.app(app).tenant;
+        let connection = &self.connections[index as usize];
+        let client = connection.client.as_ref();
+        if client.is_some_and(|client| client.grant.tenant != *tenant) {
+            return Err(Stop::Drop(Drop::wrong_tenant()));
+        }
+        let requirement = self.settings.auth.tenants.requirement(tenant);
+        if !requirement.is_met_by(client.map(|client| client.method)) {
+            self.counters.dropped(DropReason::WrongTenant);
+            let key = connection.key(index);
+            self.put_out(key, ReasonCode::NotAuthorized, CloseReason::NotAuthorized, NOT_PROVEN);
+            return Err(Stop::Ended);
+        }
+        let spoken = self.connections[index as usize].spoken.get_or_insert_default();
+        if !spoken.apps.contains(&app) {
+            spoken.apps.push(app);
+        }
+        Ok(())
+    }
+
+    /// Whose token it is, and until when that holds.
+    fn identify(&mut self, app: AppId, token: &str) -> Result<(Rc<Grant>, u64), Stop> {
+        if self.settings.auth.provider(app) == Provider::Trustful {
+            let (token, endpoint_id) = (token.into(), token.into());
+            let grant = Grant { app: app.0, token, endpoint_id, token_id: None };
+            return Ok((Rc::new(grant), u64::MAX));
+        }
+        match self.verdicts.find(app.0, token, self.now.ms) {
+            Some(Known::Good(grant, until_ms)) => Ok((grant, until_ms)),
+            Some(Known::Bad(rejection)) => Err(Stop::Drop(Drop::rejected(&rejection))),
+            None => match self.ask_token(app, token) {
+                Some(ask) => Err(Stop::Park(ask)),
+                None => Err(Stop::Drop(Drop::unavailable(DropReason::ParkedFull))),
+            },
+        }
     }
 
     /// Follows a topic not seen lately. `base` is what it is remembered by, if it can be.
@@ -173,30 +278,29 @@ impl Core {
         index: u32,
         topic: &str,
         base: Option<&str>,
-    ) -> Result<(TopicSlot, Option<u32>), Refusal> {
+    ) -> Result<(TopicSlot, Option<u32>), Stop> {
         let catalogue = self.catalogue.clone();
-        let Target { app_version, extension, token, resource_path, request_id } =
-            catalogue.resolve(topic)?;
-        let holder = self.connections[index as usize].key(index);
-        let endpoint_id = token.map(|token| self.settings.provider.endpoint_id(token));
-        let endpoint = match (token, endpoint_id) {
-            (Some(token), Some(id)) => {
-                self.check_endpoints(index, id)?;
-                let (key, claim) = self.endpoints.claim(id, token, app_version, holder);
-                if claim != Claim::Held {
-                    self.claimed(index, key, claim);
-                }
-                Some(key)
-            }
-            _ => None,
-        };
+        let target = catalogue.resolve(topic)?;
+        self.check_tenant(index, target.app)?;
+        let mut valid_until_ms = u64::MAX;
+        let mut endpoint = None;
+        let mut endpoint_id = None;
+        if let Some(token) = target.token {
+            let (grant, until_ms) = self.identify(target.app, token)?;
+            endpoint = Some(self.claim(index, &grant, target.app_version)?);
+            endpoint_id = Some(grant);
+            valid_until_ms = until_ms;
+        }
+        let Target { app_version, extension, resource_path, request_id, .. } = target;
         let template = ClientDataTemplate::new(
             app_version,
-            endpoint_id,
+            endpoint_id.as_ref().map(|grant| &*grant.endpoint_id),
             resource_path,
             self.settings.config_name,
         );
         let mut resolved = ResolvedTopic::new(base.unwrap_or(topic), extension, endpoint, template);
+        resolved.epoch = self.epoch;
+        resolved.valid_until_ms = valid_until_ms;
         let connection = &mut self.connections[index as usize];
         resolved.affinity = connection
             .affinities
@@ -211,6 +315,20 @@ impl Core {
         Ok((slot, request_id))
     }
 
+    /// Makes a connection speak for the endpoint of a token.
+    fn claim(
+        &mut self,
+        index: u32,
+        grant: &Rc<Grant>,
+        app_version: &str,
+    ) -> Result<EndpointKey, Stop> {
+        self.check_endpoints(index, &grant.endpoint_id)?;
+        let holder = self.connections[index as usize].key(index);
+        let (key, claim) = self.endpoints.claim(grant, app_version, holder);
+        self.claimed(index, key, claim);
+        Ok(key)
+    }
+
     /// Writes the message behind its PUB line into the batch being filled: the one copy of its
     /// payload.
     #[inline]
@@ -220,6 +338,7 @@ impl Core {
         slot: TopicSlot,
         request_id: Option<u32>,
         incoming: &Incoming<'_>,
+        room: Room,
     ) -> Result<(), Drop> {
         let connection = &mut self.connections[index as usize];
         let key = connection.key(index);
@@ -240,7 +359,7 @@ impl Core {
             incoming.payload.len(),
         );
         if datum_bytes > self.payload_bytes_max {
-            return Err(Drop::TOO_LARGE);
+            return Err(Drop::too_large());
         }
         let address = &self.addresses[usize::from(topic.extension.0)];
         let (head, subject): (&[u8], _) = match &topic.affinity {
@@ -263,7 +382,11 @@ impl Core {
         let mut size = itoa::Buffer::new();
         let size = size.format(datum_bytes).as_bytes();
         let template = &topic.template;
-        let appended = self.ledger.borrow_mut().append(subject, tag, self.now.us, |batch| {
+        let mut ledger = self.ledger.borrow_mut();
+        if room == Room::Needed && ledger.is_full() {
+            return Err(Drop::unavailable(DropReason::UplinkFull));
+        }
+        ledger.append_again(subject, tag, self.now.us, |batch| {
             batch.reserve(head.len() + size.len() + datum_bytes + 4);
             batch.extend_from_slice(head);
             batch.extend_from_slice(size);
@@ -278,9 +401,7 @@ impl Core {
             );
             batch.extend_from_slice(b"\r\n");
         });
-        if appended.is_err() {
-            return Err(Drop::FULL);
-        }
+        drop(ledger);
         if topic.endpoint.is_none() {
             self.remember(index, request_id, incoming);
         }
@@ -301,6 +422,21 @@ impl Core {
         self.recent.remember(request, Asker { connection, qos: incoming.qos });
     }
 
+    /// Drops a message because of what a provider has said of its token.
+    pub(super) fn drop_rejected(
+        &mut self,
+        index: u32,
+        incoming: &Incoming<'_>,
+        rejection: &Rejection,
+    ) {
+        self.give_up(index, incoming, Drop::rejected(rejection));
+    }
+
+    /// Drops a message that would have to wait where too many do.
+    pub(super) fn drop_for_want_of_room(&mut self, index: u32, incoming: &Incoming<'_>) {
+        self.give_up(index, incoming, Drop::unavailable(DropReason::ParkedFull));
+    }
+
     /// Drops a message: counted, logged at a limited rate, answered with an error where it has a
     /// request id, and acknowledged as its QoS demands (MQTT-3.3.5-2).
     #[cold]
@@ -308,7 +444,10 @@ impl Core {
         self.counters.dropped(dropped.reason);
         self.log_dropped(index, &incoming.topic, dropped.reason);
         if has_request_id(&incoming.topic) {
-            self.answer_error(index, &incoming.topic, dropped.status_code, incoming.qos);
+            let status_code = dropped.status_code;
+            let phrase = dropped.phrase.as_deref();
+            let phrase = phrase.unwrap_or_else(|| kp1::reason_phrase(status_code));
+            self.answer_error(index, &incoming.topic, status_code, phrase, incoming.qos);
         }
         if !self.connections[index as usize].session.is_live() {
             // It did not even read that.
@@ -350,6 +489,7 @@ impl Core {
         index: u32,
         request_topic: &str,
         status_code: i32,
+        reason_phrase: &str,
         qos: QoS,
     ) {
         if request_topic.len() + Outcome::Error.suffix().len() > kp1::TOPIC_BYTES_MAX {
@@ -362,7 +502,7 @@ impl Core {
         payload.clear();
         topic.extend_from_slice(request_topic.as_bytes());
         topic.extend_from_slice(Outcome::Error.suffix().as_bytes());
-        kp1::error_payload(&mut payload, status_code, kp1::reason_phrase(status_code));
+        kp1::error_payload(&mut payload, status_code, reason_phrase);
         if let Ok(text) = std::str::from_utf8(&topic) {
             self.send(index, text, &payload, qos, false);
         }
@@ -412,9 +552,13 @@ fn write_head(head: &mut Vec<u8>, subject: &str, reply: &str) {
 impl Address {
     /// The address of an extension instance, for messages answered on `reply`.
     pub(super) fn of(instance: &str, reply: &str) -> Self {
-        let subject = format!("kaa.v1.service.{instance}.esp.ClientData");
+        Self::new(&subjects::service(instance, subjects::esp::CLIENT_DATA), reply)
+    }
+
+    /// The address of whoever hears `subject`, for messages answered on `reply`.
+    pub(super) fn new(subject: &str, reply: &str) -> Self {
         let mut head = Vec::new();
-        write_head(&mut head, &subject, reply);
+        write_head(&mut head, subject, reply);
         Self { head: head.into(), subject: SubjectId::of(subject.as_bytes()) }
     }
 }

@@ -1,9 +1,12 @@
 //! What the configuration says to one shard.
 
+use super::asks;
+use super::tenants::Tenants;
 use crate::auth::Provider;
 use crate::codec::avro::ConfigName;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
+use crate::session::catalogue::AppId;
 
 /// Environment variable of debug builds: a PUBLISH to the topic it holds panics.
 #[cfg(debug_assertions)]
@@ -24,8 +27,8 @@ pub struct ShardSettings {
     pub connect_timeout_ms: u32,
     /// Limits of a session.
     pub policy: Policy,
-    /// Who identifies endpoints.
-    pub provider: Provider,
+    /// Who may talk.
+    pub auth: AuthSettings,
     /// How `configName` is written.
     pub config_name: ConfigName,
     /// The field `timeout` of a ClientData, in milliseconds; 0: none.
@@ -43,4 +46,65 @@ pub struct ShardSettings {
     /// The topic of [`FAULT_VARIABLE`].
     #[cfg(debug_assertions)]
     pub fault_topic: Option<String>,
+}
+
+/// Who may talk, and who says so.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// Who identifies the endpoints of each application, by its place in the catalogue.
+    pub apps: Vec<Provider>,
+    /// Who knows clients.
+    pub client_provider: Provider,
+    /// Tenant of clients whose user name has none.
+    pub default_tenant: Box<str>,
+    /// Service instance behind 16/ECAP.
+    pub ecap_instance: Box<str>,
+    /// Service instance behind 22/CAP.
+    pub cap_instance: Box<str>,
+    /// What tenants demand.
+    pub tenants: Tenants,
+    /// Bounds of the questions under way.
+    pub asks: asks::Limits,
+    /// Verdicts on endpoint tokens remembered.
+    pub verdicts_max: usize,
+    /// Milliseconds that a token is good for without asking again.
+    pub verdict_ttl_ms: u64,
+    /// Milliseconds that a token is bad for without asking again.
+    pub rejection_ttl_ms: u64,
+    /// Milliseconds that a login is good for without asking again; 0: for its session only.
+    pub login_ttl_ms: u64,
+    /// Bytes of one connection's messages that may wait for tokens to be validated, before it is
+    /// not read from.
+    pub parked_bytes_max: usize,
+    /// Bytes of all connections' messages that may wait so, before messages are dropped.
+    pub parked_bytes_per_shard_max: usize,
+}
+
+impl AuthSettings {
+    /// Who identifies the endpoints of an application.
+    pub fn provider(&self, app: AppId) -> Provider {
+        // Both lists are made from the same configuration.
+        self.apps.get(usize::from(app.0)).copied().unwrap_or(Provider::Internal)
+    }
+}
+
+impl Default for AuthSettings {
+    /// Everybody may talk.
+    fn default() -> Self {
+        Self {
+            apps: vec![Provider::Trustful],
+            client_provider: Provider::Trustful,
+            default_tenant: "default".into(),
+            ecap_instance: "cm".into(),
+            cap_instance: "ccm".into(),
+            tenants: Tenants::default(),
+            asks: asks::Limits { asks_max: 65_536, timeout_ms: 2000, attempts_max: 3 },
+            verdicts_max: 100_000,
+            verdict_ttl_ms: 300_000,
+            rejection_ttl_ms: 5000,
+            login_ttl_ms: 0,
+            parked_bytes_max: 64 * 1024,
+            parked_bytes_per_shard_max: 16 * 1024 * 1024,
+        }
+    }
 }

@@ -9,13 +9,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::core::{Core, Surroundings};
+use super::ask::{ASK_TICK_MS, RESPONSES};
+use super::core::{Clerks, Core, Surroundings};
 use super::gate::Gate;
 use super::mail::{MailSender, Mailbox, Reporter};
 use super::registry::Registry;
 use super::settings::ShardSettings;
 use super::wheel::TICK_MS;
 use super::{Shell, State};
+use crate::auth::Throttle;
+use crate::codec::subjects;
 use crate::rt::ready::Readiness;
 use crate::rt::ring::DeviceRing;
 use crate::rt::runtime;
@@ -45,6 +48,10 @@ pub struct Parts {
     pub peers: Vec<MailSender>,
     /// Its way to the control thread.
     pub reporter: Reporter,
+    /// Who answers questions about credentials within this process.
+    pub clerks: Clerks,
+    /// Failed logins of all shards.
+    pub throttle: Arc<Throttle>,
     /// Its counters.
     pub counters: Arc<ShardCounters>,
     /// How it connects to NATS.
@@ -102,12 +109,14 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let ring = DeviceRing::new(buffers.0, buffers.1).map_err(text)?;
     let ring_readiness = Readiness::new(&ring).map_err(text)?;
     let mail_readiness = Readiness::new(&parts.mailbox).map_err(text)?;
-    let reply_subject = format!("kaa.v1.replica.{}.esp.ExtensionData", parts.settings.replica);
+    let heard = RESPONSES.iter().chain([&subjects::esp::EXTENSION_DATA]);
+    let replica = &parts.settings.replica;
+    let reply_subjects = heard.map(|message| subjects::replica(replica, message)).collect();
     let ledger = Rc::new(RefCell::new(Ledger::new(parts.limits)));
     let link = Link::new(
         parts.dialer,
         format!("ringgate {}", parts.settings.replica),
-        vec![reply_subject],
+        reply_subjects,
         ledger.clone(),
         parts.link_status,
     );
@@ -116,6 +125,8 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
         registry: parts.registry,
         peers: parts.peers,
         reporter: parts.reporter,
+        clerks: parts.clerks,
+        throttle: parts.throttle,
         ledger,
         counters: parts.counters,
     };
@@ -131,6 +142,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
         }),
         link: link.clone(),
         is_done: Notify::new(),
+        is_asking: Notify::new(),
     });
     shell.turn(|state| {
         for listener in 0..state.listeners.len() {
@@ -140,6 +152,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let link_task = link.start(shell.clone());
     spawn(take_mail(shell.clone(), parts.mailbox, mail_readiness));
     spawn(tick(shell.clone()));
+    spawn(watch_asks(shell.clone()));
     spawn(serve_devices(shell.clone(), ring_readiness));
     // The main thread gives up waiting only together with the process.
     let _ = started.send(());
@@ -180,5 +193,16 @@ async fn tick(shell: Rc<Shell>) {
     loop {
         sleep(Duration::from_millis(TICK_MS)).await;
         shell.turn(State::tick);
+    }
+}
+
+/// Looks at questions under way; sleeps while there are none.
+async fn watch_asks(shell: Rc<Shell>) {
+    loop {
+        shell.is_asking.notified().await;
+        while shell.is_asking() {
+            sleep(Duration::from_millis(ASK_TICK_MS)).await;
+            shell.turn(|state| state.core.asks_due());
+        }
     }
 }

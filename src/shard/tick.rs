@@ -1,7 +1,7 @@
 //! What a shard does once a second.
 
 use super::State;
-use super::connection::{Hold, Life};
+use super::connection::{Entering, Hold, Life};
 use super::core::Core;
 use super::correlation::ConnectionKey;
 use crate::codec::mqtt::ReasonCode;
@@ -44,6 +44,9 @@ impl Core {
         self.counters.batch_messages.set(stats.messages);
         self.counters.qos0_lost_on_reconnect.set(stats.qos0_lost);
         self.counters.unconfirmed_bytes.set(ledger.unconfirmed_bytes() as u64);
+        self.counters.asks_pending.set(self.asks.len() as u64);
+        self.counters.parked_bytes.set(self.parked.bytes() as u64);
+        self.counters.verdicts.set(self.verdicts.len() as u64);
     }
 
     /// The wheel has come to a connection: ends it if a deadline is over, else says when to look
@@ -68,6 +71,10 @@ impl Core {
         if connection.life != Life::Open {
             return Some(connection.since_ms + super::LINGER_MS_MAX);
         }
+        if matches!(connection.entering.as_deref(), Some(Entering::Asking(_))) {
+            // A question ends by itself; a look now and then does no harm.
+            return Some(self.now.ms + u64::from(self.settings.connect_timeout_ms));
+        }
         if !connection.session.is_live() {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
@@ -76,7 +83,9 @@ impl Core {
         // itself has only itself to blame.
         let heard_ms = match connection.hold {
             Hold::None | Hold::Output => connection.heard_ms,
-            Hold::Entering | Hold::Uplink | Hold::Window | Hold::Draining => self.now.ms,
+            Hold::Entering | Hold::Uplink | Hold::Window | Hold::Parked | Hold::Draining => {
+                self.now.ms
+            }
         };
         Some(heard_ms + silence_ms)
     }

@@ -74,6 +74,8 @@ labels! {
         Panic => "panic",
         /// The client may not connect or may not do this (CONNACK 5, v5 0x87).
         NotAuthorized => "not_authorized",
+        /// What the client proved itself by was revoked, or its tenant is no more (v5 0x98).
+        Revoked => "revoked",
         /// The uplink did not take a message that must not be lost.
         UplinkRefused => "uplink_refused",
         /// An inner limit or failure (v5 0x83).
@@ -94,6 +96,8 @@ labels! {
         BadCredentials => "bad_credentials",
         /// Not authorised (5, v5 0x87).
         NotAuthorized => "not_authorized",
+        /// Too many attempts to log in have failed (3, v5 0x9F).
+        TooManyAttempts => "too_many_attempts",
         /// A CONNECT that breaks the protocol (v5 0x81 or 0x82).
         Malformed => "malformed",
         /// Any other v5 reason.
@@ -126,6 +130,16 @@ labels! {
         NoRoute => "no_route",
         /// The connection speaks for as many endpoints as it may.
         TooManyEndpoints => "too_many_endpoints",
+        /// The provider does not know the endpoint token, or it is suspended or revoked.
+        TokenRejected => "token_rejected",
+        /// Nobody could say whose the endpoint token is.
+        TokenUnvalidated => "token_unvalidated",
+        /// The client belongs to another tenant than the application, or has not proven itself.
+        WrongTenant => "wrong_tenant",
+        /// The endpoint is connected elsewhere, and its application's policy is `reject`.
+        EndpointElsewhere => "endpoint_elsewhere",
+        /// Too much waits for endpoint tokens to be validated.
+        ParkedFull => "parked_full",
         /// The client reads too slowly.
         SlowConsumer => "slow_consumer",
         /// An ExtensionData datum that does not decode.
@@ -142,10 +156,14 @@ labels! {
     AnswerStatus {
         /// 400
         S400 => "400",
+        /// 401
+        S401 => "401",
         /// 403
         S403 => "403",
         /// 404
         S404 => "404",
+        /// 409
+        S409 => "409",
         /// 413
         S413 => "413",
         /// 429
@@ -165,14 +183,36 @@ impl AnswerStatus {
     pub const fn of(status_code: i32) -> Self {
         match status_code {
             400 => Self::S400,
+            401 => Self::S401,
             403 => Self::S403,
             404 => Self::S404,
+            409 => Self::S409,
             413 => Self::S413,
             429 => Self::S429,
             503 => Self::S503,
             504 => Self::S504,
             _ => Self::Other,
         }
+    }
+}
+
+labels! {
+    /// What came of asking a provider of credentials.
+    AskOutcome {
+        /// The credentials are good.
+        Granted => "granted",
+        /// They are not.
+        Rejected => "rejected",
+        /// The provider said that it could not tell (5xx), or it has too much to do.
+        Failed => "failed",
+        /// No answer in time.
+        TimedOut => "timed_out",
+        /// No such service listens.
+        NobodyThere => "nobody_there",
+        /// An answer that does not decode.
+        Malformed => "malformed",
+        /// An answer nobody waits for (any more).
+        Late => "late",
     }
 }
 
@@ -213,6 +253,7 @@ mod tests {
         check(ConnectRefusal::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(AskOutcome::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(PushDrop::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
     }
 

@@ -19,7 +19,7 @@ mod shard;
 pub use control::ControlCounters;
 pub use counter::{Counter, Gauge};
 pub use histogram::{BatchSizes, Latency};
-pub use labels::{AnswerStatus, CloseReason, ConnectRefusal, DropReason, PushDrop};
+pub use labels::{AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, PushDrop};
 pub use link_status::LinkStatus;
 pub use logging::RateLimit;
 pub use shard::ShardCounters;

@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::histogram::SharedHistogram;
-use super::labels::{AnswerStatus, CloseReason, ConnectRefusal, DropReason};
+use super::labels::{AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason};
 use super::{Counter, Gauge, histogram};
 
 /// Everything one shard counts. Written by its thread only, read by the control thread.
@@ -47,6 +47,19 @@ pub struct ShardCounters {
     pub wills_ignored: Counter,
     /// Retain flags ignored.
     pub retained_ignored: Counter,
+
+    /// Attempts to ask providers of credentials.
+    pub asks_made: Counter,
+    /// What came of them; see [`Self::asked`].
+    pub asks_ended: [Counter; AskOutcome::COUNT],
+    /// Questions under way now.
+    pub asks_pending: Gauge,
+    /// Bytes of messages that wait for endpoint tokens to be validated.
+    pub parked_bytes: Gauge,
+    /// Verdicts on endpoint tokens remembered.
+    pub verdicts: Gauge,
+    /// Clients connected that have proven who they are.
+    pub clients_authenticated: Gauge,
 
     /// Batches written to NATS.
     pub batches: Counter,
@@ -123,6 +136,12 @@ impl ShardCounters {
             messages_dropped: Default::default(),
             wills_ignored: Counter::default(),
             retained_ignored: Counter::default(),
+            asks_made: Counter::default(),
+            asks_ended: Default::default(),
+            asks_pending: Gauge::default(),
+            parked_bytes: Gauge::default(),
+            verdicts: Gauge::default(),
+            clients_authenticated: Gauge::default(),
             batches: Counter::default(),
             batch_messages: Counter::default(),
             batch_bytes: Counter::default(),
@@ -160,6 +179,12 @@ impl ShardCounters {
     #[inline]
     pub fn connect_refused(&self, reason: ConnectRefusal) {
         self.connects_refused[reason.index()].add(1);
+    }
+
+    /// Counts what came of asking a provider.
+    #[inline]
+    pub fn asked(&self, outcome: AskOutcome) {
+        self.asks_ended[outcome.index()].add(1);
     }
 
     /// Counts a message dropped for `reason`.

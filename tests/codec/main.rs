@@ -6,3 +6,4 @@ mod corpus;
 mod kp1;
 mod mqtt;
 mod nats;
+mod records;

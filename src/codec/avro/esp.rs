@@ -4,10 +4,11 @@
 //! The fields and their order are those of the schema; a field is found by its position alone.
 //! Decoding is tolerant so that either side may be a version ahead: a missing trailing field takes
 //! its default, and bytes after the last known field are ignored.
-//!
-//! Unions with null are `[value, null]` in some fields and `[null, value]` in others; the wire
-//! differs.
 
+use super::fields::{
+    NULL, VALUE, expired, null_or_string_if_present, put_int_or_null, put_null_or_string,
+    put_string_or_null, value_or_null,
+};
 use super::{AvroError, Reader, put_bytes, put_long, put_string, put_union_index};
 
 /// A client's message on its way to an extension service.
@@ -153,63 +154,6 @@ impl<'a> ExtensionData<'a> {
     pub fn expired(&self, now_ms: i64) -> bool {
         expired(self.timestamp_ms, self.timeout_ms, now_ms)
     }
-}
-
-/// Branches of `[value, null]`.
-pub(super) const VALUE: u32 = 0;
-pub(super) const NULL: u32 = 1;
-/// Branches of `[null, value]`.
-const NULL_FIRST: u32 = 0;
-const VALUE_SECOND: u32 = 1;
-
-fn value_or_null<'a, T>(
-    reader: &mut Reader<'a>,
-    value: impl FnOnce(&mut Reader<'a>) -> Result<T, AvroError>,
-) -> Result<Option<T>, AvroError> {
-    if reader.union_index(2)? == VALUE { value(reader).map(Some) } else { Ok(None) }
-}
-
-/// A trailing `["null", "string"] = null`.
-fn null_or_string_if_present<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, AvroError> {
-    if reader.is_at_end() || reader.union_index(2)? == NULL_FIRST {
-        return Ok(None);
-    }
-    reader.string().map(Some)
-}
-
-pub(super) fn put_string_or_null(out: &mut Vec<u8>, value: Option<&str>) {
-    match value {
-        Some(text) => {
-            put_union_index(out, VALUE);
-            put_string(out, text);
-        }
-        None => put_union_index(out, NULL),
-    }
-}
-
-fn put_int_or_null(out: &mut Vec<u8>, value: Option<i32>) {
-    match value {
-        Some(int) => {
-            put_union_index(out, VALUE);
-            put_long(out, i64::from(int));
-        }
-        None => put_union_index(out, NULL),
-    }
-}
-
-pub(super) fn put_null_or_string(out: &mut Vec<u8>, value: Option<&str>) {
-    match value {
-        Some(text) => {
-            put_union_index(out, VALUE_SECOND);
-            put_string(out, text);
-        }
-        None => put_union_index(out, NULL_FIRST),
-    }
-}
-
-/// Wider than the wire, so that no timestamp overflows.
-fn expired(timestamp_ms: i64, timeout_ms: i64, now_ms: i64) -> bool {
-    timeout_ms != 0 && i128::from(timestamp_ms) + i128::from(timeout_ms) < i128::from(now_ms)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Raw Avro datum: the bytes of one value, without container header, fingerprint or length prefix
-//! (4/ESP messages travel so in a NATS payload).
+//! (the messages of 4/ESP, 9/ELCE, 16/ECAP, 21/TLE and 22/CAP travel so in a NATS payload).
 //!
 //! Writers append to the caller's `Vec<u8>`; [`Reader`] borrows from the received bytes. Neither
 //! allocates (a writer only where the vector has to grow).
@@ -9,13 +9,21 @@
 //! union is the `long` index of the branch and the value of that branch (Avro 1.12, Binary
 //! Encoding).
 
+mod blocks;
+pub mod cap;
+pub mod ecap;
+pub mod elce;
 mod error;
 mod esp;
+mod fields;
 mod reader;
 mod template;
+pub mod tle;
 
+pub use blocks::{StringArray, StringMap};
 pub use error::AvroError;
 pub use esp::{ClientData, ExtensionData};
+pub use fields::Header;
 pub use reader::Reader;
 pub use template::{ClientDataTemplate, ConfigName, config_name};
 

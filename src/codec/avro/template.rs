@@ -1,6 +1,6 @@
 //! `ClientData` for a stream of messages on one topic: what they share is encoded once.
 
-use super::esp::{NULL, VALUE, put_null_or_string, put_string_or_null};
+use super::fields::{NULL, VALUE, put_null_or_string, put_string_or_null};
 use super::{Varints, bytes_len, long_len, put_bytes, put_string};
 
 /// How `ClientData.configName`, appended to the schema in 2026, is written.

@@ -5,10 +5,19 @@ use super::*;
 #[test]
 fn client_ids_are_judged_by_the_rules_of_each_version() {
     let long = "x".repeat(257);
-    let nameless =
-        Led::Connect(Hello { client_id: ClientId::Nameless, clean_start: true, has_will: false });
+    let nameless = Led::Connect(Hello {
+        client_id: ClientId::Nameless,
+        clean_start: true,
+        has_will: false,
+        login: None,
+    });
     let assigned = |clean_start| {
-        Led::Connect(Hello { client_id: ClientId::Assign, clean_start, has_will: false })
+        Led::Connect(Hello {
+            client_id: ClientId::Assign,
+            clean_start,
+            has_will: false,
+            login: None,
+        })
     };
     let refused = Led::Close(CloseReason::BadClientId);
     for (version, client_id, clean_start, expected) in [

@@ -42,7 +42,7 @@ impl World {
         let shard = self.random.below(self.shards.len());
         let core = &mut self.shards[shard].core;
         let socket = File::open("/dev/null").expect("is there").into();
-        match core.opened(socket) {
+        match core.opened(socket, None) {
             Some(index) => {
                 self.shards[shard].places.insert(index, number);
             }

@@ -59,7 +59,7 @@ impl Rig {
     /// A client that is let in.
     fn client(&mut self, level: u8, keep_alive_s: u16) -> u32 {
         let socket = File::open("/dev/null").expect("is there").into();
-        let index = self.core.opened(socket).expect("accepted");
+        let index = self.core.opened(socket, None).expect("accepted");
         let client_id = format!("client-{index}");
         let asked = Connect { client_id, clean: true, keep_alive_s, ..Connect::default() };
         self.say(index, &wire::connect(level, &asked));

@@ -9,16 +9,16 @@ use tokio::sync::mpsc::Receiver;
 use super::device;
 use super::random::Random;
 use super::world::EXPIRY_S_MAX;
-use crate::auth::Provider;
+use crate::auth::{Throttle, throttle};
 use crate::codec::avro::ConfigName;
 use crate::codec::mqtt::QoS;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
-use crate::session::catalogue::{Catalogue, Extension};
-use crate::shard::core::{Core, Surroundings};
+use crate::session::catalogue::{App, Catalogue, Extension};
+use crate::shard::core::{Clerks, Core, Surroundings};
 use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
-use crate::shard::settings::ShardSettings;
+use crate::shard::settings::{AuthSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
 use crate::uplink::ledger::{Ledger, Limits};
 
@@ -29,7 +29,8 @@ fn catalogue() -> Catalogue {
     {
         catalogue.add_extension(Extension { name: name.into(), endpoint_aware, push_qos });
     }
-    catalogue.add_version("v1", None);
+    let app = catalogue.add_app(App { name: "app".into(), tenant: "acme".into() });
+    catalogue.add_version(app, "v1", None);
     catalogue
 }
 
@@ -63,7 +64,7 @@ impl Setup {
             endpoints_max: 1000,
             connect_timeout_ms: 5000,
             policy,
-            provider: Provider::Trustful,
+            auth: AuthSettings::default(),
             config_name: ConfigName::Omit,
             client_data_timeout_ms: 0,
             when_unavailable: WhenUnavailable::Wait,
@@ -104,6 +105,8 @@ impl Setup {
     /// The cores of the shards with their mailboxes, what they share, and what they report.
     pub(super) fn build(&self) -> (Vec<(Core, Mailbox)>, Arc<Registry>, Receiver<Report>) {
         let registry = Arc::new(Registry::new(1000));
+        let limits = throttle::Limits { per_address: 0, per_username: 0, window_ms: 1 };
+        let throttle = Arc::new(Throttle::new(limits));
         let (sender, reports) = reports();
         let (peers, mailboxes): (Vec<_>, Vec<_>) =
             (0..self.shards).map(|_| mailbox().expect("a descriptor is left")).unzip();
@@ -114,6 +117,8 @@ impl Setup {
                 registry: registry.clone(),
                 peers: peers.clone(),
                 reporter: Reporter::new(sender.clone(), number as u16, counters.clone()),
+                clerks: Clerks::default(),
+                throttle: throttle.clone(),
                 ledger: Rc::new(RefCell::new(Ledger::new(self.limits))),
                 counters,
             };

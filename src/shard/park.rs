@@ -1,0 +1,132 @@
+//! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
+//! of the same connection flow on, and carried, or dropped, when the answer is there.
+
+use super::connection::{Hold, Life};
+use super::core::Core;
+use super::correlation::{ConnectionKey, Correlation};
+use super::parked::{self, Message};
+use crate::auth::Known;
+use crate::codec::avro::ClientDataTemplate;
+use crate::session::catalogue::AppId;
+use crate::session::{Incoming, Topic};
+use crate::telemetry::DropReason;
+
+impl Core {
+    /// Keeps a message until question `ask` is answered.
+    #[cold]
+    pub(super) fn park(&mut self, index: u32, ask: u64, incoming: &Incoming<'_>) {
+        let bytes = parked::message_bytes(incoming.topic.len(), incoming.payload.len());
+        if self.parked.bytes() + bytes > self.settings.auth.parked_bytes_per_shard_max {
+            return self.drop_for_want_of_room(index, incoming);
+        }
+        let connection = &mut self.connections[index as usize];
+        connection.parked_bytes += bytes;
+        if let Some(id) = incoming.packet_id {
+            connection.session.set_apart(id, incoming.qos);
+        }
+        let message = Message {
+            connection: connection.key(index),
+            topic: (*incoming.topic).into(),
+            payload: incoming.payload.into(),
+            qos: incoming.qos,
+            packet_id: incoming.packet_id,
+        };
+        self.parked.push(ask, message);
+    }
+
+    /// The question that messages waited for is answered.
+    pub(super) fn release_parked(&mut self, ask: u64, app: AppId, token: &str, known: &Known) {
+        let mut held = Vec::new();
+        for message in self.parked.take(ask) {
+            let key = message.connection;
+            if let Some(connection) = self.open_connection(key) {
+                connection.parked_bytes -= message.bytes();
+                if connection.hold == Hold::Parked {
+                    held.push(key);
+                }
+                self.guard(key.index, |core| core.carry_on(key.index, &message, known));
+            } else if let Known::Good(grant, _) = known {
+                debug_assert_eq!((grant.app, &*grant.token), (app.0, token));
+                self.carry_alone(&message, &grant.endpoint_id);
+            }
+        }
+        for key in held {
+            let max = self.settings.auth.parked_bytes_max;
+            let may_go_on = |c: &mut super::connection::Connection| {
+                c.hold == Hold::Parked && c.parked_bytes < max
+            };
+            if self.open_connection(key).is_some_and(may_go_on) {
+                self.resume(key.index);
+            }
+        }
+    }
+
+    fn open_connection(
+        &mut self,
+        key: ConnectionKey,
+    ) -> Option<&mut super::connection::Connection> {
+        let connection = self.connections.get_mut(key.index as usize)?;
+        let is_it = connection.generation == key.generation && connection.life == Life::Open;
+        is_it.then_some(connection)
+    }
+
+    /// Carries a message of a connection that is still there, or tells it why not.
+    fn carry_on(&mut self, index: u32, message: &Message, known: &Known) {
+        let Message { topic, payload, qos, packet_id, .. } = message;
+        let topic = Topic::Sent(topic);
+        let (qos, packet_id) = (*qos, *packet_id);
+        let incoming = Incoming { topic, payload, qos, packet_id, retain: false };
+        match known {
+            Known::Good(..) => self.carry_parked(index, &incoming),
+            Known::Bad(rejection) => self.drop_rejected(index, &incoming, rejection),
+        }
+    }
+
+    /// Carries a message whose connection has ended meanwhile. Nobody is owed anything for it, and
+    /// it gives its endpoint no route.
+    fn carry_alone(&mut self, message: &Message, endpoint_id: &str) {
+        let catalogue = self.catalogue.clone();
+        let Ok(target) = catalogue.resolve(&message.topic) else { return };
+        if self.refuses_publications() {
+            return self.counters.dropped(DropReason::UplinkUnavailable);
+        }
+        let config_name = self.settings.config_name;
+        let template = ClientDataTemplate::new(
+            target.app_version,
+            Some(endpoint_id),
+            target.resource_path,
+            config_name,
+        );
+        self.sequence = self.sequence.wrapping_add(1);
+        let (connection, qos, sequence) = (message.connection, message.qos, self.sequence);
+        let mut datum = Vec::new();
+        template.encode_into(
+            self.correlations.encode(Correlation { connection, qos, sequence }),
+            self.now.unix_ms,
+            i64::from(self.settings.client_data_timeout_ms),
+            target.request_id,
+            &message.payload,
+            &mut datum,
+        );
+        if datum.len() > self.payload_bytes_max {
+            return self.counters.dropped(DropReason::PayloadTooLarge);
+        }
+        let address = &self.addresses[usize::from(target.extension.0)];
+        let mut size = itoa::Buffer::new();
+        let size = size.format(datum.len()).as_bytes();
+        self.ledger.borrow_mut().append_again(address.subject, None, self.now.us, |batch| {
+            for part in [&*address.head, size, b"\r\n", &datum, b"\r\n"] {
+                batch.extend_from_slice(part);
+            }
+        });
+    }
+
+    /// Forgets what waits of a connection that has been put out.
+    pub(super) fn forget_parked(&mut self, key: ConnectionKey) {
+        if self.connections[key.index as usize].parked_bytes > 0 {
+            let forgotten = self.parked.forget(key);
+            self.counters.messages_dropped[DropReason::TokenUnvalidated.index()]
+                .add(forgotten as u64);
+        }
+    }
+}
