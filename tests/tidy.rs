@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("uplink", &["codec", "rt", "telemetry", "config"]),
     ("shard", &["session", "uplink", "auth", "codec", "rt", "telemetry", "config"]),
     ("admin", &["telemetry"]),
-    ("control", &["admin", "shard::mail", "codec", "rt", "telemetry", "config"]),
+    ("control", &["admin", "shard::mail", "auth", "codec", "rt", "telemetry", "config"]),
     (
         "server",
         &["control", "shard", "session", "uplink", "auth", "codec", "rt", "telemetry", "config"],
