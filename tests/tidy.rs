@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, with a longer path where only a part of a room is meant.
 /// A part of a room with an entry of its own is held to that one.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("cli", &["config"]),
     ("codec", &[]),
     ("rt", &[]),
     ("telemetry", &[]),
