@@ -161,7 +161,10 @@ fn asks_in_the_documented_format() {
             (token(), r#"{"appName":"demo","kind":"endpoint-token","token":"pl4nted"}"#),
             (
                 basic(),
-                r#"{"kind":"basic","password":"pl4nted","tenantId":"acme","username":"pump \"1\""}"#,
+                concat!(
+                    r#"{"kind":"basic","password":"pl4nted","#,
+                    r#""tenantId":"acme","username":"pump \"1\""}"#
+                ),
             ),
             (certificate(), r#"{"issuer":"CN=a\\,b","kind":"certificate","serialNumber":"255"}"#),
         ];
@@ -218,9 +221,8 @@ fn passes_on_who_is_refused_and_why() {
 #[test]
 fn a_failing_service_says_nothing_of_the_device() {
     in_runtime(async {
-        for (status, expected) in
-            [("500 No", 500), ("503 No", 503), ("429 No", 503), ("408 No", 504)]
-        {
+        let statuses = [("500 No", 500), ("503 No", 503), ("429 No", 503), ("408 No", 504)];
+        for (status, expected) in statuses {
             let verdict = verdict(token(), status, r#"{"statusCode":401}"#).await;
             assert_eq!(status_of(&verdict), expected, "{status}");
         }
