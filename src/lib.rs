@@ -8,6 +8,7 @@ pub mod auth;
 pub mod codec;
 pub mod config;
 pub mod control;
+pub mod credentials;
 pub mod rt;
 pub mod server;
 pub mod session;

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, with a longer path where only a part of a room is meant.
 /// A part of a room with an entry of its own is held to that one.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("codec", &[]),
     ("rt", &[]),
     ("telemetry", &[]),
     ("config", &[]),
     ("auth", &["telemetry", "config"]),
+    ("credentials", &["auth", "config", "telemetry"]),
     ("session", &["codec", "telemetry"]),
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
