@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ringgate::auth::certificate_name;
+use ringgate::credentials::Credentials;
 use ringgate::credentials::authority::{
     Authority, AuthorityError, COMMON_NAME_CHARS_MAX, Issued, Keys, TTL_DAYS_MAX,
 };
@@ -257,6 +258,18 @@ fn authorities_are_made_once_and_kept() {
     let mut names: Vec<_> = memory.0.lock().expect("is whole").keys().cloned().collect();
     names.sort();
     assert_eq!(names, ["root", "tenant/acme"]);
+}
+
+#[test]
+fn the_store_of_credentials_keeps_authorities() {
+    let folder = Folder::new();
+    let root = |store: Credentials| {
+        let authority = Authority::new(Arc::new(store));
+        issue(&authority, "acme");
+        authority.root_certificate_pem().expect("has a root")
+    };
+    let first = root(Credentials::open(&folder.0.join("store")).expect("opens"));
+    assert_eq!(root(Credentials::open(&folder.0.join("store")).expect("opens")), first);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("telemetry", &[]),
     ("config", &[]),
     ("auth", &["telemetry", "config"]),
-    ("credentials", &["auth", "codec", "telemetry", "config"]),
+    ("credentials", &["auth", "config", "telemetry"]),
     ("session", &["codec", "telemetry"]),
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),

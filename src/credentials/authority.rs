@@ -20,12 +20,12 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::{Credentials, random};
 use crate::auth::{CertificateName, certificate_name};
 use crate::config::Secret;
 pub use error::AuthorityError;
@@ -65,6 +65,17 @@ pub trait Keys: Send + Sync {
     /// # Errors
     /// Why it cannot be written, for people.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
+}
+
+impl Keys for Credentials {
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.authority_get(name).map_err(|refused| refused.to_string())
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        // Whether there was something already, the next look shows.
+        self.authority_put_new(name, bytes).map(|_| ()).map_err(|refused| refused.to_string())
+    }
 }
 
 /// A certificate as its record has it.
@@ -290,8 +301,8 @@ fn params(serial: &[u8; SERIAL_BYTES], now_s: u64, not_after_s: u64) -> Certific
 
 /// A random serial number: positive, of the same length always, never given twice in practice.
 fn serial() -> Result<[u8; SERIAL_BYTES], AuthorityError> {
-    let mut serial = [0; SERIAL_BYTES];
-    SystemRandom::new().fill(&mut serial).map_err(|_| AuthorityError::NoRandomness)?;
+    let mut serial: [u8; SERIAL_BYTES] =
+        random::bytes().map_err(|_| AuthorityError::NoRandomness)?;
     // The first bit would make it negative; the second keeps it from being short or zero.
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
