@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Busy, Clerk, Question, Rejection, Ticket, Verdict};
-use crate::config::Secret;
+use crate::config::{Auth, Secret};
 
 /// Questions that wait to be asked, whole process.
 pub const QUESTIONS_MAX: usize = 4_096;
@@ -48,6 +48,32 @@ pub struct HttpProviderSettings {
     pub concurrency_max: usize,
     /// Time for a question from a shard's asking to the answer's last byte.
     pub timeout: Duration,
+}
+
+impl HttpProviderSettings {
+    /// What the configuration says, with the bearer token read from its file; `None` where it
+    /// names no URL.
+    ///
+    /// # Errors
+    /// The file of the bearer token cannot be read, and why.
+    pub fn new(auth: &Auth) -> Result<Option<Self>, String> {
+        let Some(url) = &auth.http.url else { return Ok(None) };
+        let bearer_token = match &auth.http.bearer_token_file {
+            None => None,
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| {
+                    format!("ringgate.auth.http.bearer-token-file: {}: {error}", file.display())
+                })?;
+                Some(Secret::new(text.trim()))
+            }
+        };
+        Ok(Some(Self {
+            url: url.to_string(),
+            bearer_token,
+            concurrency_max: usize::try_from(auth.http.concurrency_max).unwrap_or(usize::MAX),
+            timeout: Duration::from_millis(auth.request_timeout_ms.into()),
+        }))
+    }
 }
 
 /// Takes questions for the service. Held by every shard.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::auth::{CertificateName, ClientGrant, EndpointGrant};
+use crate::config::HttpUrl;
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -347,6 +348,25 @@ fn replies_while_questions_are_still_coming() {
         provider.run(reply).await;
         assert_eq!(replies.load(Ordering::Relaxed), 10);
     });
+}
+
+#[test]
+fn takes_its_settings_from_the_configuration_and_the_token_from_its_file() {
+    let mut auth = Auth::default();
+    assert!(HttpProviderSettings::new(&auth).expect("reads nothing").is_none());
+    auth.http.url = Some(HttpUrl::parse("http://[::1]:8090/ask").expect("is one"));
+    let settings = HttpProviderSettings::new(&auth).expect("reads nothing").expect("has a URL");
+    assert_eq!((&*settings.url, settings.bearer_token), ("http://[::1]:8090/ask", None));
+    let file = std::env::temp_dir().join(format!("ringgate-bearer-{}", std::process::id()));
+    auth.http.bearer_token_file = Some(file.clone());
+    let reason = HttpProviderSettings::new(&auth).expect_err("is not there");
+    assert!(reason.contains("bearer-token-file"), "{reason}");
+    std::fs::write(&file, "b3arer\n").expect("writes");
+    let settings = HttpProviderSettings::new(&auth);
+    std::fs::remove_file(&file).expect("removes");
+    let settings = settings.expect("reads").expect("has a URL");
+    assert_eq!(settings.bearer_token, Some(Secret::new("b3arer")));
+    assert!(HttpProvider::new(&settings).is_ok());
 }
 
 #[test]
