@@ -61,5 +61,9 @@ fn sentence(tenant: &str, answer: &Value) -> String {
         "any" => "need a user name and a password, or a certificate".to_owned(),
         other => format!("are held to {other:?}"),
     };
-    format!("Clients of tenant {tenant} that come by plain MQTT {demanded}.\n")
+    let source = match &*field(answer, "source") {
+        "configuration" => " So the configuration says.",
+        _ => "",
+    };
+    format!("Clients of tenant {tenant} that come by plain MQTT {demanded}.{source}\n")
 }

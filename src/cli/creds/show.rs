@@ -6,11 +6,12 @@ use serde_json::Value;
 pub(super) type Column = (&'static str, fn(&Value) -> String);
 
 /// Fields that people look for, in this order; others follow.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "id",
     "state",
     "tenantId",
     "username",
+    "mqttUsername",
     "appName",
     "endpointId",
     "commonName",

@@ -1,16 +1,16 @@
-//! `ringgate creds` against a management interface that says what it is told to.
+//! Against a management interface that says what it is told to.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+
+use crate::place::Place;
 
 const TOKEN: &str = "t0ken-of-management";
 
@@ -19,34 +19,24 @@ type Answer = (u16, String);
 
 /// A management interface: answers its requests in turn, and remembers them.
 struct Fake {
-    folder: PathBuf,
-    port: u16,
+    place: Place,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
-/// What a run of the command left.
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
+impl Deref for Fake {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
 }
 
 impl Fake {
     fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ringgate-creds-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).expect("makes a folder");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = listener.local_addr().expect("an address").port();
-        let fake = Self { folder, port, requests: Arc::default() };
-        fs::write(fake.folder.join("management-token"), format!("{TOKEN}\n")).expect("writes");
-        let config = format!(
-            "server: {{ port: {port} }}\nringgate:\n  credentials: {{ directory: {} }}\n",
-            fake.folder.display()
-        );
-        fs::write(fake.folder.join("config.yml"), config).expect("writes");
+        let place = Place::new(listener.local_addr().expect("an address").port());
+        place.write("management-token", &format!("{TOKEN}\n"));
+        let fake = Self { place, requests: Arc::default() };
         let (requests, mut answers) = (fake.requests.clone(), answers.into_iter().collect());
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -54,37 +44,6 @@ impl Fake {
             }
         });
         fake
-    }
-
-    fn run(&self, arguments: &[&str]) -> Run {
-        self.run_with_input(arguments, "")
-    }
-
-    fn run_with_input(&self, arguments: &[&str], input: &str) -> Run {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
-            .arg("creds")
-            .args(arguments)
-            .arg("--config")
-            .arg(self.folder.join("config.yml"))
-            .current_dir(&self.folder)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        // A command that reads nothing may have ended already.
-        let _ = child.stdin.take().expect("is piped").write_all(input.as_bytes());
-        let output = child.wait_with_output().expect("ends");
-        let text = |bytes| String::from_utf8(bytes).expect("is text");
-        Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    /// What a command prints, which must succeed without a word to stderr.
-    fn good(&self, arguments: &[&str]) -> String {
-        let run = self.run(arguments);
-        assert_eq!((run.code, &*run.err), (Some(0), ""), "{arguments:?}");
-        run.out
     }
 
     /// Requests since the last look.
@@ -96,16 +55,6 @@ impl Fake {
         let mut asked = self.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         asked.remove(0)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.join(name)).expect("reads")
-    }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -331,7 +280,7 @@ fn no_file_is_left_when_nothing_is_issued() {
 fn a_signing_request_is_sent_from_a_file_or_standard_input_but_never_a_key() {
     let made = with(certificate(), "certificateChain", "CHAIN\n");
     let fake = Fake::start([ok(made.clone()), ok(made)]);
-    fs::write(fake.folder.join("r.csr"), "REQUEST\n").expect("writes");
+    fake.write("r.csr", "REQUEST\n");
     let out = fake.good(&["cert", "sign", "--csr", "r.csr"]);
     assert!(out.ends_with("Certificate chain:\nCHAIN\n"), "{out}");
     let body = json!({ "tenantId": "default", "csr": "REQUEST\n" });
@@ -357,7 +306,8 @@ fn the_root_certificate_is_printed_as_it_is() {
 fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
     let gone = || (204, String::new());
     let is = |word: &str| ok(json!({ "mqttTcp": word }));
-    let fake = Fake::start([is("none"), is("basic"), gone(), is("any"), gone(), is("certificate")]);
+    let configured = ok(json!({ "mqttTcp": "certificate", "source": "configuration" }));
+    let fake = Fake::start([is("none"), is("basic"), gone(), is("any"), gone(), configured]);
     let enforce = ["enforce", "--tenant", "ac me"];
     let set = |word: &'static str| [&enforce[..], &["--mqtt-tcp", word]].concat();
     let path = "/api/v1/tenants/ac%20me/authentication";
@@ -369,7 +319,8 @@ fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
     let any = "need a user name and a password, or a certificate";
     assert_eq!(fake.good(&set("any")), format!("{clients} {any}.\n"));
     assert_eq!(fake.asked().len(), 2, "an answer without a body is asked for");
-    assert_eq!(fake.good(&set("default")), format!("{clients} need a certificate.\n"));
+    let configured = "need a certificate. So the configuration says.";
+    assert_eq!(fake.good(&set("default")), format!("{clients} {configured}\n"));
     assert_eq!(fake.asked()[0].0, format!("DELETE {path}"));
 }
 
@@ -410,8 +361,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = free.local_addr().expect("an address").port();
     drop(free);
-    let config = fake.read("config.yml").replace(&fake.port.to_string(), &port.to_string());
-    fs::write(fake.folder.join("config.yml"), config).expect("writes");
+    fake.configure(port);
     told(
         &fake,
         &format!(
@@ -443,7 +393,7 @@ fn a_bad_command_line_or_configuration_is_another_code() {
     let fake = Fake::start([]);
     assert_eq!(fake.run(&["token", "create", "--app", "demo"]).code, Some(2));
     assert_eq!(fake.run(&["enforce", "--tenant", "a", "--mqtt-tcp", "nothing"]).code, Some(2));
-    fs::write(fake.folder.join("config.yml"), "x: 1").expect("writes");
+    fake.write("config.yml", "x: 1");
     let run = fake.run(&["token", "list"]);
     assert_eq!(run.code, Some(2));
     assert!(run.err.contains("the configuration is refused"), "{}", run.err);

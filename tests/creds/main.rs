@@ -1,0 +1,4 @@
+//! `ringgate creds`, as its users run it.
+
+mod fake;
+mod place;
