@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ringgate::config::{self, ConfigName, LogFormat, NatsUrl, Settings, Shards, WhenUnavailable};
+use ringgate::config::{
+    self, ClientProvider, ConfigName, Elsewhere, EndpointProvider, LogFormat, NatsUrl, Requirement,
+    Settings, Shards, WhenUnavailable,
+};
 
 /// A directory of one test, removed at its end.
 struct Folder(PathBuf);
@@ -153,6 +156,20 @@ fn refuses_with_line_column_key_and_reason() {
             "1:27: ringgate.log.level: \"loud\" is none of error, warn, info, debug, trace",
         ),
         (
+            "ringgate: { auth: { endpoint-provider: cap } }",
+            "1:40: ringgate.auth.endpoint-provider: \"cap\" is none of trustful, internal, ecap, \
+             http",
+        ),
+        (
+            "kaa: { applications: { a: { endpoint-provider: external } } }",
+            "1:48: kaa.applications.a.endpoint-provider: \"external\" is none of trustful, \
+             internal, ecap, http",
+        ),
+        (
+            "ringgate: { auth: { http: { url: 'https://a' } } }",
+            "1:34: ringgate.auth.http.url: the URL starts with http://",
+        ),
+        (
             "ringgate: { listen: { addresses: [\"::\", localhost] } }",
             "1:34: ringgate.listen.addresses: item 2: \"localhost\" is not an IP address",
         ),
@@ -174,6 +191,16 @@ fn refuses_names_that_fit_no_subject_or_topic() {
     for name in ["a.b", "a/b", "+", "#", "", "a b"] {
         let yaml = format!("kaa: {{ extension-instances: {{ {name:?}: {{ no-such-key: 1 }} }} }}");
         assert_eq!(refused(&yaml, &[]).len(), 1, "{name:?}");
+    }
+    for name in ["a.b", "a/b", "a@b", "+", "#", "", "a b", "a\u{7}"] {
+        let yaml = format!("ringgate: {{ tenants: {{ {name:?}: {{ no-such-key: 1 }} }} }}");
+        assert_eq!(refused(&yaml, &[]).len(), 1, "{name:?}");
+        for yaml in [
+            format!("ringgate: {{ auth: {{ default-tenant: {name:?} }} }}"),
+            format!("kaa: {{ applications: {{ a: {{ tenant: {name:?} }} }} }}"),
+        ] {
+            assert_eq!(refused(&yaml, &[]).len(), 1, "{name:?}");
+        }
     }
     for name in ["V1", "v.1", "v/1", "ä", ""] {
         let yaml =
@@ -218,6 +245,30 @@ fn refuses_settings_that_contradict_each_other() {
              { a: { versions: { v: { allowed-extension-instances: [dxc] }}}}",
             "3:70: kaa.applications.a.versions.v.allowed-extension-instances: \
              \"dxc\" is not among kaa.extension-instances; did you mean dcx?",
+        ),
+        (
+            "ringgate: { auth: { client-provider: http }}",
+            "1:38: ringgate.auth.client-provider: http needs ringgate.auth.http.url too",
+        ),
+        (
+            "kaa: { applications: { a: { endpoint-provider: http }}}",
+            "1:48: kaa.applications.a.endpoint-provider: http needs ringgate.auth.http.url too",
+        ),
+        (
+            "ringgate: { auth: { client-provider: trustful, require: { mqtt-tcp: any }}}",
+            "1:69: ringgate.auth.require.mqtt-tcp: nobody could be authenticated: \
+             ringgate.auth.client-provider is trustful",
+        ),
+        (
+            "ringgate: { auth: { client-provider: trustful }, \
+             tenants: { t: { require: { mqtt-tcp: basic }}}}",
+            "1:87: ringgate.tenants.t.require.mqtt-tcp: nobody could be authenticated: \
+             ringgate.auth.client-provider is trustful",
+        ),
+        (
+            "ringgate: { auth: { parked-bytes-max: 20000000 }}",
+            "1:39: ringgate.auth.parked-bytes-max: 20000000 is more than \
+             ringgate.auth.parked-bytes-max-per-shard, which is 16777216",
         ),
         (
             "ringgate: { nats: { username: u }}",
@@ -276,6 +327,79 @@ fn named_files_must_be_there_readable_and_paired() {
         let lines = refused(&tls(&keys), &[]);
         assert!(lines.len() == 1 && lines[0].contains(reason), "{keys}: {lines:?}");
     }
+}
+
+#[test]
+fn applications_and_tenants_have_their_own_word_or_that_of_all() {
+    let settings = load(
+        "
+kaa:
+  applications:
+    own:
+      tenant: a
+      endpoint-provider: http
+      endpoint-elsewhere: reject
+    open: null
+    bare: { tenant: null, endpoint-provider: null, endpoint-elsewhere: null }
+ringgate:
+  auth:
+    endpoint-provider: ecap
+    client-provider: cap
+    endpoint-elsewhere: allow
+    default-tenant: d
+    require: { mqtt-tcp: basic }
+    http: { url: 'http://auth/ask' }
+  tenants: { a: { require: { mqtt-tcp: none } }, b: null }
+",
+        &[("KAA_APPLICATIONS_OPEN_ENDPOINT_PROVIDER", "trustful")],
+    )
+    .unwrap();
+    assert_eq!(settings.ringgate.auth.client_provider, ClientProvider::Cap);
+    let of = |app| {
+        (settings.tenant(app), settings.endpoint_provider(app), settings.endpoint_elsewhere(app))
+    };
+    assert_eq!(of("own"), ("a", EndpointProvider::Http, Elsewhere::Reject));
+    assert_eq!(of("open"), ("d", EndpointProvider::Trustful, Elsewhere::Allow));
+    assert_eq!(of("bare"), ("d", EndpointProvider::Ecap, Elsewhere::Allow));
+    assert_eq!(settings.require_mqtt_tcp("a"), Requirement::None);
+    assert_eq!(settings.require_mqtt_tcp("b"), Requirement::Basic);
+    assert_eq!(settings.require_mqtt_tcp("unheard-of"), Requirement::Basic);
+    assert_eq!(settings.tenants().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
+    assert_eq!(settings.trustful_applications(), ["open"]);
+    assert!(settings.rejects_elsewhere());
+    assert!(!settings.needs_internal_store());
+}
+
+#[test]
+fn the_store_of_credentials_is_needed_by_who_asks_it() {
+    let needs = |yaml: &str| load(yaml, &[]).unwrap().needs_internal_store();
+    let app = "kaa: { applications: { a: null }}\n";
+    assert!(needs(""));
+    assert!(!needs("ringgate: { auth: { client-provider: trustful }}"));
+    assert!(needs(&format!("{app}ringgate: {{ auth: {{ client-provider: cap }}}}")));
+    let remote = "auth: { client-provider: cap, endpoint-provider: ecap }";
+    assert!(!needs(&format!("{app}ringgate: {{ {remote} }}")));
+    assert!(needs(&format!("{app}ringgate: {{ {remote}, credentials: {{ serve: true }}}}")));
+    let own = "kaa: { applications: { a: { endpoint-provider: internal }}}\n";
+    assert!(needs(&format!("{own}ringgate: {{ {remote} }}")));
+}
+
+#[test]
+fn says_loudly_who_is_let_in_unasked() {
+    let notices = |yaml: &str| load(yaml, &[]).unwrap().notices().join("\n");
+    assert!(!notices("").contains("trustful"));
+    let yaml = "
+kaa:
+  applications:
+    closed: null
+    open: { endpoint-provider: trustful }
+    wide: { endpoint-provider: trustful }
+";
+    let said = notices(yaml);
+    let line = "ANY endpoint token is accepted for application(s) open, wide";
+    assert!(said.contains(line) && !said.contains("ANY client"), "{said}");
+    let said = notices("ringgate: { auth: { client-provider: trustful } }");
+    assert!(said.contains("ANY client may connect") && !said.contains("token"), "{said}");
 }
 
 #[test]
@@ -385,13 +509,17 @@ fn the_effective_configuration_loads_as_the_same_settings() {
 service: {{ instance: {{ name: 'null', replica: {{ id: '007' }} }} }}
 kaa:
   applications:
-    a: {{ versions: {{ 'on': null, v2: {{ allowed-extension-instances: ['1'] }} }} }}
+    a: {{ tenant: 'null', endpoint-provider: trustful, endpoint-elsewhere: reject }}
+    c: {{ versions: {{ 'on': null, v2: {{ allowed-extension-instances: ['1'] }} }} }}
     b: null
   extension-instances: {{ '1': {{ push-qos: 2 }}, 'tr\"ue': null, '~': null }}
 ringgate:
   shards: 2
   listen: {{ addresses: ['::'] }}
   nats: {{ urls: ['nats://[::1]:1', 'tls://n'], nkey-seed-file: {file:?} }}
+  auth: {{ http: {{ url: 'http://[::1]/ask' }}, default-tenant: '7' }}
+  tenants: {{ '1': {{ require: {{ mqtt-tcp: any }} }}, 'true': null }}
+  credentials: {{ directory: '~' }}
   esp: {{ config-name: null }}
 "
     );
@@ -426,8 +554,12 @@ fn check_touches_neither_network_nor_disk() {
         "c.yml",
         &format!(
             "server: {{ port: {} }}\n\
-             kaa: {{ kpc: {{ transports: {{ mqtt: {{ tcp: {{ port: {} }}}}}}}}}}\n\
-             ringgate: {{ nats: {{ urls: ['nats://127.0.0.1:{}'] }}}}\n",
+             kaa:\n\
+             \x20 kpc: {{ transports: {{ mqtt: {{ tcp: {{ port: {} }}}}}}}}\n\
+             \x20 applications: {{ a: {{ endpoint-provider: trustful }}}}\n\
+             ringgate:\n\
+             \x20 nats: {{ urls: ['nats://127.0.0.1:{}'] }}\n\
+             \x20 credentials: {{ directory: 'store' }}\n",
             port(&management),
             port(&mqtt),
             port(&nats),
@@ -436,7 +568,7 @@ fn check_touches_neither_network_nor_disk() {
     let output = ringgate(&["check", "--config", file.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stdout).contains(&format!("port: {}\n", port(&mqtt))), "{output:?}");
-    assert!(text(&output.stderr).contains("any endpoint token is accepted"), "{output:?}");
+    assert!(text(&output.stderr).contains("ANY endpoint token is accepted"), "{output:?}");
     assert!(nats.accept().is_err());
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
 }

@@ -5,16 +5,19 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
+use super::auth::Auth;
 use super::nats_url::NatsUrl;
 use super::read::Reading;
 use super::settings::{Kaa, Nats, NatsCredentials, NatsTls, Settings};
 use super::suggest::nearest;
+use super::types::{ClientProvider, EndpointProvider, Requirement};
 
 /// Looks at the settings together; reads nothing but the first byte of the files they name.
 pub(super) fn check(settings: &Settings, reading: &mut Reading) {
     check_transports(settings, reading);
     check_applications(&settings.kaa, reading);
     check_nats(&settings.ringgate.nats, reading);
+    check_auth(settings, reading);
     check_memory(settings, reading);
 }
 
@@ -132,6 +135,63 @@ fn check_file(key: &str, file: &Option<PathBuf>, reading: &mut Reading) {
         Ok(0) => reading.refuse(key, format!("{}: is empty", path.display())),
         Ok(_) => {}
         Err(reason) => reading.refuse(key, format!("{}: {reason}", path.display())),
+    }
+}
+
+fn check_auth(settings: &Settings, reading: &mut Reading) {
+    let auth = &settings.ringgate.auth;
+    check_http_url(settings, reading);
+    if auth.client_provider == ClientProvider::Trustful {
+        let of_tenants = settings.ringgate.tenants.iter().map(|(name, tenant)| {
+            (format!("ringgate.tenants.{name}.require.mqtt-tcp"), tenant.require_mqtt_tcp)
+        });
+        let of_all = ("ringgate.auth.require.mqtt-tcp".to_owned(), Some(auth.require_mqtt_tcp));
+        for (key, _) in of_tenants
+            .chain([of_all])
+            .filter(|(_, requirement)| requirement.is_some_and(|r| r != Requirement::None))
+        {
+            let reason = "nobody could be authenticated: \
+                          ringgate.auth.client-provider is trustful";
+            reading.refuse(&key, reason);
+        }
+    }
+    check_parking(auth, reading);
+    check_file("ringgate.auth.http.bearer-token-file", &auth.http.bearer_token_file, reading);
+    let token_file = &settings.ringgate.credentials.management_token_file;
+    check_file("ringgate.credentials.management-token-file", token_file, reading);
+}
+
+/// Refuses the choice of the provider `http` where nothing says where it is.
+fn check_http_url(settings: &Settings, reading: &mut Reading) {
+    let auth = &settings.ringgate.auth;
+    if auth.http.url.is_some() {
+        return;
+    }
+    let of_applications = settings.kaa.applications.iter().map(|(name, application)| {
+        let provider = application.endpoint_provider;
+        (format!("kaa.applications.{name}.endpoint-provider"), provider)
+    });
+    let own = ("ringgate.auth.endpoint-provider".to_owned(), Some(auth.endpoint_provider));
+    let mut keys: Vec<String> = of_applications
+        .chain([own])
+        .filter(|(_, provider)| *provider == Some(EndpointProvider::Http))
+        .map(|(key, _)| key)
+        .collect();
+    if auth.client_provider == ClientProvider::Http {
+        keys.push("ringgate.auth.client-provider".to_owned());
+    }
+    for key in keys {
+        reading.refuse(&key, "http needs ringgate.auth.http.url too");
+    }
+}
+
+fn check_parking(auth: &Auth, reading: &mut Reading) {
+    if auth.parked_bytes_max > auth.parked_bytes_max_per_shard {
+        let reason = format!(
+            "{} is more than ringgate.auth.parked-bytes-max-per-shard, which is {}",
+            auth.parked_bytes_max, auth.parked_bytes_max_per_shard
+        );
+        reading.refuse("ringgate.auth.parked-bytes-max", reason);
     }
 }
 

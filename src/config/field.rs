@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::error::Place;
+use super::http_url::HttpUrl;
 use super::limits::{self, Limit};
 use super::nats_url::NatsUrl;
 use super::node::{Node, Value};
@@ -17,16 +18,23 @@ pub(super) enum Field<'a> {
     Qos(&'a mut Option<u8>),
     Shards(&'a mut Shards),
     Word(&'a mut dyn Word),
+    /// Null is "as configured elsewhere".
+    OptionalWord(&'a mut dyn OptionalWord),
     /// A NATS subject token.
     Name(&'a mut String),
     /// A NATS subject token; null is a random one.
     Replica(&'a mut ReplicaId),
+    Tenant(&'a mut String),
+    /// Null is "as configured elsewhere".
+    OptionalTenant(&'a mut Option<String>),
     Text(&'a mut Option<String>),
     Secret(&'a mut Option<Secret>),
     File(&'a mut Option<PathBuf>),
+    Directory(&'a mut PathBuf),
     Address(&'a mut IpAddr),
     Addresses(&'a mut Vec<IpAddr>),
     Urls(&'a mut Vec<NatsUrl>),
+    HttpUrl(&'a mut Option<HttpUrl>),
     /// Null is "all".
     Names(&'a mut Option<Vec<String>>),
     /// A map whose keys the operator names, and has named none.
@@ -67,18 +75,48 @@ impl<T: Choice> Word for T {
     }
 
     fn set(&mut self, word: &str) -> Result<(), String> {
-        match T::WORDS.iter().find(|(known, _)| *known == word) {
-            Some((_, value)) => {
-                *self = *value;
-                Ok(())
-            }
-            None => Err(format!("{word:?} is none of {}", self.all().join(", "))),
-        }
+        *self = choose(word).ok_or_else(|| none_of(word, &self.all()))?;
+        Ok(())
     }
 
     fn all(&self) -> Vec<&'static str> {
-        T::WORDS.iter().map(|(word, _)| *word).collect()
+        words::<T>()
     }
+}
+
+/// A [`Choice`] that may be left open.
+pub(super) trait OptionalWord {
+    fn get(&self) -> Option<&'static str>;
+    fn set(&mut self, word: Option<&str>) -> Result<(), String>;
+    fn all(&self) -> Vec<&'static str>;
+}
+
+impl<T: Choice> OptionalWord for Option<T> {
+    fn get(&self) -> Option<&'static str> {
+        self.map(T::word)
+    }
+
+    fn set(&mut self, word: Option<&str>) -> Result<(), String> {
+        let choose = |word| choose(word).ok_or_else(|| none_of(word, &self.all()));
+        *self = word.map(choose).transpose()?;
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<&'static str> {
+        words::<T>()
+    }
+}
+
+fn words<T: Choice>() -> Vec<&'static str> {
+    T::WORDS.iter().map(|(word, _)| *word).collect()
+}
+
+fn choose<T: Choice>(word: &str) -> Option<T> {
+    T::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+}
+
+fn none_of(word: &str, all: &[&str]) -> String {
+    format!("{word:?} is none of {}", all.join(", "))
 }
 
 impl Field<'_> {
@@ -106,6 +144,7 @@ impl Field<'_> {
             // The word `null` needs no quotes.
             Self::Word(word) if matches!(value, Value::Null) => word.set("null")?,
             Self::Word(word) => word.set(read_text(value)?)?,
+            Self::OptionalWord(word) => word.set(read_optional_text(value)?)?,
             Self::Name(name) => **name = subject_token(read_text(value)?)?,
             Self::Replica(id) => {
                 **id = match value {
@@ -113,12 +152,20 @@ impl Field<'_> {
                     _ => ReplicaId::given(subject_token(read_text(value)?)?),
                 }
             }
+            Self::Tenant(name) => **name = tenant_name(read_text(value)?)?,
+            Self::OptionalTenant(name) => {
+                **name = read_optional_text(value)?.map(tenant_name).transpose()?;
+            }
             Self::Text(text) => **text = read_optional_text(value)?.map(str::to_owned),
             Self::Secret(secret) => **secret = read_optional_text(value)?.map(Secret::new),
             Self::File(file) => **file = read_optional_text(value)?.map(PathBuf::from),
+            Self::Directory(directory) => **directory = PathBuf::from(read_text(value)?),
             Self::Address(address) => **address = parse_address(read_text(value)?)?,
             Self::Addresses(addresses) => **addresses = read_some(value, parse_address)?,
             Self::Urls(urls) => **urls = read_some(value, NatsUrl::parse)?,
+            Self::HttpUrl(url) => {
+                **url = read_optional_text(value)?.map(HttpUrl::parse).transpose()?;
+            }
             Self::Names(names) => {
                 **names = match value {
                     Value::Null => None,
@@ -155,18 +202,23 @@ impl Field<'_> {
             Self::Shards(Shards::Auto) => "auto".into(),
             Self::Shards(Shards::Count(count)) => count.to_string(),
             Self::Word(word) => word.get().into(),
-            Self::Name(name) => quote(name),
+            Self::OptionalWord(word) => word.get().unwrap_or("null").into(),
+            Self::Name(name) | Self::Tenant(name) => quote(name),
             // A generated id is not repeated: fed back, it would be shared by all replicas.
             Self::Replica(id) if id.is_generated() => "null".into(),
             Self::Replica(id) => quote(id.as_str()),
-            Self::Text(text) => text.as_deref().map_or("null".into(), quote),
+            Self::Text(text) | Self::OptionalTenant(text) => {
+                text.as_deref().map_or("null".into(), quote)
+            }
             Self::Secret(secret) => show_optional(secret),
             Self::File(file) => {
                 file.as_ref().map_or("null".into(), |f| quote(&f.to_string_lossy()))
             }
+            Self::Directory(directory) => quote(&directory.to_string_lossy()),
             Self::Address(address) => quote(&address.to_string()),
             Self::Addresses(addresses) => show_list(addresses),
             Self::Urls(urls) => show_list(urls),
+            Self::HttpUrl(url) => url.as_ref().map_or("null".into(), |url| quote(&url.to_string())),
             Self::Names(names) => names.as_deref().map_or("null".into(), show_list),
             Self::EmptyMap => "{}".into(),
         }
@@ -282,6 +334,16 @@ pub(super) fn application_name(text: &str) -> Result<String, String> {
     check_name(text, "only a-z, 0-9, `-` and `_` are allowed", |c| {
         c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c)
     })
+}
+
+/// Refuses what is no name of a tenant: one that could stand behind the last `@` of a user name,
+/// and in a path of the management interface.
+pub(super) fn tenant_name(text: &str) -> Result<String, String> {
+    check_name(
+        text,
+        "a tenant name has no white space, control character, `.`, `/`, `@`, `+` or `#`",
+        |c| !c.is_whitespace() && !c.is_control() && !"./@+#".contains(c),
+    )
 }
 
 fn check_name(text: &str, rule: &str, allowed: impl Fn(char) -> bool) -> Result<String, String> {

@@ -1,5 +1,6 @@
 //! The table of keys: what each setting is called, and in which field it lives.
 
+use super::auth_keys::{auth_keys, connectivity_keys, credentials_keys, tenant_keys};
 use super::field::Field;
 use super::limits;
 use super::settings::*;
@@ -27,7 +28,7 @@ impl Key<'_> {
     }
 }
 
-fn key<'a>(path: impl Into<String>, field: Field<'a>) -> Key<'a> {
+pub(super) fn key<'a>(path: impl Into<String>, field: Field<'a>) -> Key<'a> {
     Key { path: path.into(), field }
 }
 
@@ -62,12 +63,20 @@ fn application_keys<'a>(
     }
     let mut keys = Vec::new();
     for (name, application) in applications {
-        let versions = format!("kaa.applications.{name}.versions");
-        if application.versions.is_empty() {
+        let Application { tenant, endpoint_provider, endpoint_elsewhere, versions: settings } =
+            application;
+        let path = format!("kaa.applications.{name}");
+        keys.extend([
+            key(format!("{path}.tenant"), Field::OptionalTenant(tenant)),
+            key(format!("{path}.endpoint-provider"), Field::OptionalWord(endpoint_provider)),
+            key(format!("{path}.endpoint-elsewhere"), Field::OptionalWord(endpoint_elsewhere)),
+        ]);
+        let versions = format!("{path}.versions");
+        if settings.is_empty() {
             keys.push(key(versions, Field::EmptyMap));
             continue;
         }
-        for (version, settings) in &mut application.versions {
+        for (version, settings) in settings {
             keys.push(key(
                 format!("{versions}.{version}.allowed-extension-instances"),
                 Field::Names(&mut settings.allowed_extension_instances),
@@ -100,6 +109,10 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         listen,
         nats,
         mqtt,
+        auth,
+        tenants,
+        credentials,
+        connectivity,
         esp,
         read_buffers,
         log,
@@ -121,6 +134,10 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
     ];
     keys.extend(nats_keys(nats));
     keys.extend(mqtt_keys(mqtt));
+    keys.extend(auth_keys(auth));
+    keys.extend(tenant_keys(tenants.iter_mut()));
+    keys.extend(credentials_keys(credentials));
+    keys.extend(connectivity_keys(connectivity));
     keys.extend([
         key("ringgate.esp.config-name", Field::Word(&mut esp.config_name)),
         key(
@@ -214,13 +231,18 @@ fn mqtt_keys(mqtt: &mut Mqtt) -> [Key<'_>; 14] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::auth::Tenant;
     use super::*;
 
     fn all() -> Settings {
         let mut settings = Settings::default();
         let versions = [("<version>".into(), AppVersion::default())].into();
-        settings.kaa.applications.insert("<app>".into(), Application { versions });
+        settings
+            .kaa
+            .applications
+            .insert("<app>".into(), Application { versions, ..Application::default() });
         settings.kaa.extension_instances.insert("<name>".into(), ExtensionInstance::default());
+        settings.ringgate.tenants.insert("<tenant>".into(), Tenant::default());
         settings
     }
 
@@ -258,6 +280,9 @@ mod tests {
                     assert_eq!(unit, limit.unit, "{row}");
                 }
                 Field::Word(word) => assert_eq!(allowed, format!("`{}`", word.all().join("`, `"))),
+                Field::OptionalWord(word) => {
+                    assert_eq!(allowed, format!("`{}`", word.all().join("`, `")));
+                }
                 _ => {}
             }
         }

@@ -98,5 +98,38 @@ pub const ENDPOINTS: Limit = Limit::new(1, 10_000_000, "endpoints");
 /// `ringgate.mqtt.connections-max`
 pub const CONNECTIONS: Limit = Limit::new(1, 100_000_000, "connections");
 
+/// `ringgate.auth.request-timeout-ms`
+pub const AUTH_REQUEST_TIMEOUT_MS: Limit = Limit::new(100, 60_000, "milliseconds");
+/// `ringgate.auth.request-attempts`
+pub const AUTH_REQUEST_ATTEMPTS: Limit = Limit::new(1, 10, "attempts");
+/// `ringgate.auth.requests-max`
+pub const AUTH_REQUESTS: Limit = Limit::new(1, 1_000_000, "requests");
+/// `ringgate.auth.verdict-ttl-s`
+pub const VERDICT_TTL_S: Limit = Limit::new(1, 86_400, "seconds");
+/// `ringgate.auth.rejection-ttl-s`
+pub const REJECTION_TTL_S: Limit = Limit::new(0, 3_600, "seconds");
+/// `ringgate.auth.verdicts-max`
+pub const VERDICTS: Limit = Limit::new(1, 10_000_000, "verdicts");
+/// `ringgate.auth.client-verdict-ttl-s`
+pub const CLIENT_VERDICT_TTL_S: Limit = Limit::new(0, 86_400, "seconds");
+/// `ringgate.auth.parked-bytes-max`
+pub const PARKED_BYTES: Limit = Limit::new(1_024, 1_073_741_824, "bytes");
+/// `ringgate.auth.parked-bytes-max-per-shard`
+pub const PARKED_BYTES_PER_SHARD: Limit = Limit::new(1_024, 68_719_476_736, "bytes");
+/// `ringgate.auth.login-failures-max-per-address` and `-per-username`
+pub const LOGIN_FAILURES: Limit = Limit::new(0, 1_000_000, "failures");
+/// `ringgate.auth.login-failures-window-s`
+pub const LOGIN_FAILURES_WINDOW_S: Limit = Limit::new(1, 86_400, "seconds");
+/// `ringgate.auth.http.concurrency-max`
+pub const HTTP_CONCURRENCY: Limit = Limit::new(1, 4_096, "requests");
+
+/// `ringgate.credentials.verifier-threads`
+pub const VERIFIER_THREADS: Limit = Limit::new(1, 64, "threads");
+/// `ringgate.credentials.queue-max`
+pub const VERIFIER_QUEUE: Limit = Limit::new(1, 1_000_000, "questions");
+
+/// `ringgate.connectivity.window-ms`
+pub const CONNECTIVITY_WINDOW_MS: Limit = Limit::new(0, 1_000, "milliseconds");
+
 /// `ringgate.esp.client-data-timeout-ms`
 pub const CLIENT_DATA_TIMEOUT_MS: Limit = Limit::new(0, 86_400_000, "milliseconds");

@@ -8,10 +8,13 @@
 //! One table (`keys.rs`) says which key is which field; reading, printing, the names of
 //! environment variables and the hints for misspelt keys all follow from it.
 
+mod auth;
+mod auth_keys;
 mod check;
 mod environment;
 mod error;
 mod field;
+mod http_url;
 mod keys;
 pub mod limits;
 mod nats_url;
@@ -25,11 +28,14 @@ mod types;
 
 use std::path::Path;
 
+pub use auth::*;
 pub use error::{ConfigError, Place, Problem};
+pub use http_url::HttpUrl;
 pub use nats_url::{NatsUrl, UrlCredentials};
 pub use settings::*;
 pub use types::{
-    ConfigName, LogFormat, LogLevel, MASK, Qos0WhenFull, ReplicaId, Secret, Shards, WhenUnavailable,
+    ClientProvider, ConfigName, Elsewhere, EndpointProvider, LogFormat, LogLevel, MASK,
+    Qos0WhenFull, ReplicaId, Requirement, Secret, Shards, WhenUnavailable,
 };
 
 /// Reads the settings from a file and the variables of the environment.

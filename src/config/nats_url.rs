@@ -53,7 +53,8 @@ impl NatsUrl {
             None => (None, rest),
         };
         let credentials = user_info.map(parse_user_info).transpose()?;
-        let (host, port) = parse_address(address)?;
+        let address = address.strip_suffix('/').unwrap_or(address);
+        let (host, port) = parse_address(address, DEFAULT_PORT)?;
         Ok(Self { tls, host, port, credentials })
     }
 
@@ -99,8 +100,8 @@ fn parse_user_info(text: &str) -> Result<UrlCredentials, String> {
     })
 }
 
-fn parse_address(text: &str) -> Result<(String, u16), String> {
-    let text = text.strip_suffix('/').unwrap_or(text);
+/// Splits `host[:port]`; the reasons repeat no part that may hold a password.
+pub(super) fn parse_address(text: &str, default_port: u16) -> Result<(String, u16), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("`[` without `]`")?;
@@ -128,7 +129,7 @@ fn parse_address(text: &str) -> Result<(String, u16), String> {
             .into());
     }
     let port = match port {
-        None => DEFAULT_PORT,
+        None => default_port,
         Some(port) => port
             .parse()
             .ok()

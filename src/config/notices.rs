@@ -2,15 +2,27 @@
 
 use super::nats_url::UrlCredentials;
 use super::settings::Settings;
-use super::types::{MASK, Secret};
+use super::types::{ClientProvider, MASK, Secret};
 
 impl Settings {
     /// Warnings to show at start and by `ringgate check`, one line each.
     pub fn notices(&self) -> Vec<String> {
-        let mut notices = vec![
-            "identity is trustful: any endpoint token is accepted, and is the endpoint id"
-                .to_owned(),
-        ];
+        let mut notices = Vec::new();
+        let trustful = self.trustful_applications();
+        if !trustful.is_empty() {
+            notices.push(format!(
+                "identity is trustful: ANY endpoint token is accepted for application(s) {}, \
+                 and is the endpoint id",
+                trustful.join(", ")
+            ));
+        }
+        if self.ringgate.auth.client_provider == ClientProvider::Trustful {
+            notices.push(
+                "identity is trustful: ANY client may connect; user names, passwords and \
+                 certificates are not looked at"
+                    .to_owned(),
+            );
+        }
         if self.kaa.applications.values().all(|application| application.versions.is_empty()) {
             notices.push("kaa.applications has no version: no publish can be carried".into());
         }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::auth::Tenant;
 use super::error::{Place, Problem};
-use super::field::{application_name, extension_name};
+use super::field::{application_name, extension_name, tenant_name};
 use super::keys::{Key, keys};
 use super::node::{Entry, Node, Value};
 use super::settings::{AppVersion, Application, ExtensionInstance, Settings};
@@ -38,6 +39,7 @@ pub(super) fn read(root: &Node, environment: &BTreeMap<String, String>) -> (Sett
     let mut reading = Reading::default();
     read_applications(root, &mut settings, &mut reading);
     read_extension_instances(root, &mut settings, &mut reading);
+    read_tenants(root, &mut settings, &mut reading);
 
     let mut keys = keys(&mut settings);
     for key in &mut keys {
@@ -55,7 +57,7 @@ fn read_applications(root: &Node, settings: &mut Settings, reading: &mut Reading
         let versions = format!("kaa.applications.{name}.versions");
         let versions = names(root, &versions, application_name, reading);
         let versions = versions.into_iter().map(|name| (name, AppVersion::default())).collect();
-        settings.kaa.applications.insert(name, Application { versions });
+        settings.kaa.applications.insert(name, Application { versions, ..Application::default() });
     }
 }
 
@@ -63,6 +65,13 @@ fn read_applications(root: &Node, settings: &mut Settings, reading: &mut Reading
 fn read_extension_instances(root: &Node, settings: &mut Settings, reading: &mut Reading) {
     for name in names(root, "kaa.extension-instances", extension_name, reading) {
         settings.kaa.extension_instances.insert(name, ExtensionInstance::default());
+    }
+}
+
+/// Makes an entry for each tenant that the file names.
+fn read_tenants(root: &Node, settings: &mut Settings, reading: &mut Reading) {
+    for name in names(root, "ringgate.tenants", tenant_name, reading) {
+        settings.ringgate.tenants.insert(name, Tenant::default());
     }
 }
 

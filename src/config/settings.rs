@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use super::auth::{Auth, Connectivity, Credentials, Tenant};
 use super::nats_url::NatsUrl;
 use super::types::*;
 
@@ -64,6 +65,13 @@ pub struct MqttTcp {
 /// `kaa.applications.<application>`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Application {
+    /// Tenant it belongs to, instead of [`Auth::default_tenant`].
+    pub tenant: Option<String>,
+    /// Who is asked about tokens of its endpoints, instead of [`Auth::endpoint_provider`].
+    pub endpoint_provider: Option<EndpointProvider>,
+    /// What becomes of its endpoint that is live elsewhere, instead of
+    /// [`Auth::endpoint_elsewhere`].
+    pub endpoint_elsewhere: Option<Elsewhere>,
     /// By application version name, the second level of a 1/KP topic; unique over all applications.
     pub versions: BTreeMap<String, AppVersion>,
 }
@@ -100,6 +108,14 @@ pub struct Ringgate {
     pub nats: Nats,
     /// `ringgate.mqtt`: limits and defaults of MQTT.
     pub mqtt: Mqtt,
+    /// `ringgate.auth`: who may talk.
+    pub auth: Auth,
+    /// `ringgate.tenants`, by name.
+    pub tenants: BTreeMap<String, Tenant>,
+    /// `ringgate.credentials`: the store of the provider `internal`.
+    pub credentials: Credentials,
+    /// `ringgate.connectivity`: what is said of endpoints that come and go.
+    pub connectivity: Connectivity,
     /// `ringgate.esp`: what is said to extension services.
     pub esp: Esp,
     /// `ringgate.read-buffers`: memory that arriving bytes land in.
@@ -267,6 +283,10 @@ impl Default for Ringgate {
             listen: Listen::default(),
             nats: Nats::default(),
             mqtt: Mqtt::default(),
+            auth: Auth::default(),
+            tenants: BTreeMap::new(),
+            credentials: Credentials::default(),
+            connectivity: Connectivity::default(),
             esp: Esp::default(),
             read_buffers: ReadBuffers::default(),
             log: Log::default(),

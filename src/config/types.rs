@@ -184,3 +184,88 @@ pub enum LogFormat {
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
+
+/// Who says whether an endpoint token is good, and which endpoint it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointProvider {
+    /// Nobody: every token is accepted, and is the endpoint's id.
+    Trustful,
+    /// The store of this process.
+    Internal,
+    /// A credentials service over NATS (16/ECAP).
+    Ecap,
+    /// A service over HTTP.
+    Http,
+}
+
+impl Choice for EndpointProvider {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("trustful", Self::Trustful),
+        ("internal", Self::Internal),
+        ("ecap", Self::Ecap),
+        ("http", Self::Http),
+    ];
+}
+
+/// Who says whether a client's password or certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientProvider {
+    /// Nobody: credentials are not looked at.
+    Trustful,
+    /// The store of this process.
+    Internal,
+    /// A client credentials service over NATS (22/CAP).
+    Cap,
+    /// A credentials service over NATS, by the older client messages of 16/ECAP.
+    Ecap,
+    /// A service over HTTP.
+    Http,
+}
+
+impl Choice for ClientProvider {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("trustful", Self::Trustful),
+        ("internal", Self::Internal),
+        ("cap", Self::Cap),
+        ("ecap", Self::Ecap),
+        ("http", Self::Http),
+    ];
+}
+
+/// What becomes of an endpoint that appears while it is live on another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It moves: answers and pushes go to the new connection only.
+    Takeover,
+    /// It stays: the new connection may not speak for it.
+    Reject,
+    /// Both may speak for it; pushes go to the connection that spoke last.
+    Allow,
+}
+
+impl Choice for Elsewhere {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("takeover", Self::Takeover), ("reject", Self::Reject), ("allow", Self::Allow)];
+}
+
+/// How clients must prove who they are before they may speak for endpoints of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Not at all.
+    None,
+    /// By user name and password.
+    Basic,
+    /// By a certificate.
+    Certificate,
+    /// By either.
+    Any,
+}
+
+impl Choice for Requirement {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("basic", Self::Basic),
+        ("certificate", Self::Certificate),
+        ("any", Self::Any),
+    ];
+}

@@ -5,6 +5,7 @@
 //! It never touches a message on its way from a device, nor an answer: a shard hears those itself.
 
 mod directory;
+mod http_provider;
 mod lifecycle;
 mod nats;
 mod pushes;
@@ -13,6 +14,7 @@ mod signals;
 mod switchboard;
 
 pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX};
+pub use http_provider::{HttpClerk, HttpProvider, HttpProviderSettings};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
 pub use shutdown::Outcome;

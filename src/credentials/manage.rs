@@ -1,5 +1,6 @@
 //! What operators do to credentials. What an operation returns is on the disk.
 
+use super::authority::Keys;
 use super::listing::{Filter, LIMIT_MAX, Page};
 use super::record::{BasicCredentials, CertificateCredentials, EndpointToken, Record};
 use super::refused::{Refused, StoreError};
@@ -283,6 +284,16 @@ impl Credentials {
     /// From here on no verdict is given until this is dropped.
     fn change(&self) -> RwLockWriteGuard<'_, ()> {
         self.inner.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys for Credentials {
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.authority_get(name).map_err(|refused| refused.to_string())
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.authority_put_new(name, bytes).map(|_| ()).map_err(|refused| refused.to_string())
     }
 }
 

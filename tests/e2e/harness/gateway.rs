@@ -26,8 +26,8 @@ pub struct Settings {
 
 impl Settings {
     /// Two applications: `v1` may use every extension instance, `v2` only `dcx`; `tsx` and `plain`
-    /// know no endpoints.
-    fn new(mqtt_port: u16, admin_port: u16, nats_url: &str) -> Self {
+    /// know no endpoints. Everybody is let in; credentials, if needed, are in the folder `store`.
+    fn new(mqtt_port: u16, admin_port: u16, nats_url: &str, store: &str) -> Self {
         let root = json!({
             "service": {
                 "instance": { "name": "kpc", "replica": { "id": REPLICA } },
@@ -68,6 +68,8 @@ impl Settings {
                     "reconnect-delay-ms-min": 20,
                     "reconnect-delay-ms-max": 200,
                 },
+                "auth": { "endpoint-provider": "trustful", "client-provider": "trustful" },
+                "credentials": { "directory": store },
                 "log": { "level": "debug" },
             },
         });
@@ -98,7 +100,7 @@ impl Settings {
 
 /// A configuration like the tests' own, for tests that only read it.
 pub fn settings() -> Settings {
-    Settings::new(1883, 8008, "nats://127.0.0.1:4222")
+    Settings::new(1883, 8008, "nats://127.0.0.1:4222", "credentials")
 }
 
 /// `ringgate` with these arguments and none of the caller's settings in its environment.
@@ -146,9 +148,10 @@ impl Gateway {
         let ports = [Port::reserve(), Port::reserve()];
         let [mqtt, admin] =
             [&ports[0], &ports[1]].map(|port| (Ipv4Addr::LOCALHOST, port.number).into());
-        let mut settings = Settings::new(ports[0].number, ports[1].number, nats_url);
-        adjust(&mut settings);
         let dir = TempDir::new();
+        let store = dir.path().join("credentials").display().to_string();
+        let mut settings = Settings::new(ports[0].number, ports[1].number, nats_url, &store);
+        adjust(&mut settings);
         let config = dir.file("config.yml", &settings.text());
         let mut command = command(&["run", "--config", &config.display().to_string()]);
         command.envs(settings.environment.clone());
