@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
     ("shard", &["session", "uplink", "auth", "codec", "rt", "telemetry", "config"]),
-    ("admin", &["telemetry"]),
+    ("admin", &["telemetry", "credentials", "auth", "config"]),
     ("control", &["admin", "shard::mail", "auth", "codec", "rt", "telemetry", "config"]),
     (
         "server",

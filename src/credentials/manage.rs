@@ -18,8 +18,8 @@ pub const NAME_BYTES_MAX: usize = 1_024;
 pub const TOKEN_BYTES_MAX: usize = 1_024;
 /// Bytes of a password at most.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
-/// Hexadecimal digits of an ETag: 64 bits of a SHA-256.
-const ETAG_LEN: usize = 16;
+/// Hexadecimal digits of a fingerprint: 64 bits of a SHA-256.
+const FINGERPRINT_LEN: usize = 16;
 
 /// What has become of credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +50,13 @@ struct TenantSettings {
 /// Names this version of a record: another one has another tag.
 pub fn etag<R: Record>(record: &R) -> String {
     // Records are structs of texts, which JSON takes.
-    let json = serde_json::to_vec(record).unwrap_or_default();
-    let digest = ring::digest::digest(&ring::digest::SHA256, &json);
-    hex(digest.as_ref())[..ETAG_LEN].to_owned()
+    fingerprint(&serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// Names these bytes: others have another fingerprint, as far as chance goes.
+pub fn fingerprint(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    hex(digest.as_ref())[..FINGERPRINT_LEN].to_owned()
 }
 
 impl Credentials {

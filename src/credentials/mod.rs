@@ -22,8 +22,8 @@ mod workers;
 
 pub use listing::{Filter, LIMIT_DEFAULT, LIMIT_MAX, Order, Page};
 pub use manage::{
-    Changed, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Shown, TOKEN_BYTES_MAX, etag, requirement_name,
-    requirement_named,
+    Changed, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Shown, TOKEN_BYTES_MAX, etag, fingerprint,
+    requirement_name, requirement_named,
 };
 pub use open::{FILE_NAME, MANAGEMENT_TOKEN_FILE_NAME, OpenError, TokenError, management_token};
 pub use password::{LANES, MEMORY_KIB, PASSES};
