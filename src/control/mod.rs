@@ -125,7 +125,7 @@ impl Control {
         // Sockets and signal handlers belong to the runtime, and their failures to the caller.
         let entered = runtime.enter();
         let address = SocketAddr::new(settings.ringgate.management_address, settings.server.port);
-        let admin = Admin::bind(address, health.clone(), metrics)
+        let admin = Admin::bind(address, health.clone(), metrics, None)
             .map_err(|error| StartError::Listen { address, error })?;
         let signals = Signals::new().map_err(StartError::Runtime)?;
         drop(entered);

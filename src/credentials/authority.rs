@@ -25,7 +25,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::{Credentials, random};
+use super::random;
 use crate::auth::{CertificateName, certificate_name};
 use crate::config::Secret;
 pub use error::AuthorityError;
@@ -65,17 +65,6 @@ pub trait Keys: Send + Sync {
     /// # Errors
     /// Why it cannot be written, for people.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
-}
-
-impl Keys for Credentials {
-    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
-        self.authority_get(name).map_err(|refused| refused.to_string())
-    }
-
-    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        // Whether there was something already, the next look shows.
-        self.authority_put_new(name, bytes).map(|_| ()).map_err(|refused| refused.to_string())
-    }
 }
 
 /// A certificate as its record has it.

@@ -1,5 +1,6 @@
 //! What operators do to credentials. What an operation returns is on the disk.
 
+use super::authority::Keys;
 use super::listing::{Filter, LIMIT_MAX, Page};
 use super::record::{BasicCredentials, CertificateCredentials, EndpointToken, Record};
 use super::refused::{Refused, StoreError};
@@ -17,8 +18,8 @@ pub const NAME_BYTES_MAX: usize = 1_024;
 pub const TOKEN_BYTES_MAX: usize = 1_024;
 /// Bytes of a password at most.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
-/// Hexadecimal digits of an ETag: 64 bits of a SHA-256.
-const ETAG_LEN: usize = 16;
+/// Hexadecimal digits of a fingerprint: 64 bits of a SHA-256.
+const FINGERPRINT_LEN: usize = 16;
 
 /// What has become of credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +50,13 @@ struct TenantSettings {
 /// Names this version of a record: another one has another tag.
 pub fn etag<R: Record>(record: &R) -> String {
     // Records are structs of texts, which JSON takes.
-    let json = serde_json::to_vec(record).unwrap_or_default();
-    let digest = ring::digest::digest(&ring::digest::SHA256, &json);
-    hex(digest.as_ref())[..ETAG_LEN].to_owned()
+    fingerprint(&serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// Names these bytes: others have another fingerprint, as far as chance goes.
+pub fn fingerprint(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    hex(digest.as_ref())[..FINGERPRINT_LEN].to_owned()
 }
 
 impl Credentials {
@@ -283,6 +288,16 @@ impl Credentials {
     /// From here on no verdict is given until this is dropped.
     fn change(&self) -> RwLockWriteGuard<'_, ()> {
         self.inner.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys for Credentials {
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.authority_get(name).map_err(|refused| refused.to_string())
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.authority_put_new(name, bytes).map(|_| ()).map_err(|refused| refused.to_string())
     }
 }
 

@@ -21,7 +21,10 @@ mod timestamp;
 mod workers;
 
 pub use listing::{Filter, LIMIT_DEFAULT, LIMIT_MAX, Order, Page};
-pub use manage::{Changed, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Shown, TOKEN_BYTES_MAX, etag};
+pub use manage::{
+    Changed, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Shown, TOKEN_BYTES_MAX, etag, fingerprint,
+    requirement_name, requirement_named,
+};
 pub use open::{FILE_NAME, MANAGEMENT_TOKEN_FILE_NAME, OpenError, TokenError, management_token};
 pub use password::{LANES, MEMORY_KIB, PASSES};
 pub use random::SECRET_LEN;
@@ -120,6 +123,14 @@ impl Drop for Inner {
 /// the operator knowing that each is a look-up; they need no slow hash.
 fn token_hash(token: &Secret) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, token.expose().as_bytes()).as_ref())
+}
+
+/// Whether two secrets are the same; how long it takes says nothing about either.
+pub fn is_same_secret(one: &str, other: &str) -> bool {
+    // Who does not know the digest of one learns nothing from how far the digests agree.
+    let [one, other] =
+        [one, other].map(|secret| ring::digest::digest(&ring::digest::SHA256, secret.as_bytes()));
+    one.as_ref() == other.as_ref()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,7 +10,6 @@ use crate::credentials::{
     BasicCredentials, CertificateCredentials, Credentials, EndpointToken, Filter,
     LAST_USE_INTERVAL_MS, Move, Order, Record, Refused, SECRET_LEN, Scope, State, Timestamp, etag,
 };
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 fn open() -> (TempDir, Clock, Credentials) {
     let (dir, clock) = (TempDir::new(), Clock::new());
@@ -308,32 +307,28 @@ fn the_authority_keeps_each_name_once() {
 }
 
 #[test]
-fn no_good_verdict_comes_after_the_operation_that_contradicts_it() {
+fn no_operation_comes_between_a_verdict_and_its_receiver() {
     let (_dir, _clock, credentials) = open();
     let made = credentials.create_token("app", "ep", Some(Secret::new("t"))).expect("creates");
-    let id = made.record.life.id;
-    credentials.answer(&token("app", "t"));
-    let is_suspended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let ask = || {
-            loop {
-                let mut is_good = false;
-                credentials.answer_all(&[token("app", "t")], &mut |_, verdict| {
-                    is_good = matches!(verdict, Verdict::Endpoint(_));
-                    assert!(!(is_good && is_suspended.load(SeqCst)), "overtaken");
-                });
-                if !is_good {
-                    return;
-                }
-            }
-        };
-        let askers = [scope.spawn(ask), scope.spawn(ask)];
-        credentials.step::<EndpointToken>(&id, Move::Suspend, None).expect("suspends");
-        is_suspended.store(true, SeqCst);
-        for asker in askers {
-            asker.join().expect("ends");
-        }
+    let (id, gate) = (made.record.life.id, &credentials.inner.gate);
+    credentials.answer_all(&[token("app", "t"), token("app", "u")], &mut |_, _| {
+        assert!(gate.try_write().is_err(), "an operation could go on");
     });
+    let verdicts_are_given = gate.read().expect("is not poisoned");
+    std::thread::scope(|scope| {
+        let step = || credentials.step::<EndpointToken>(&id, Move::Suspend, None);
+        let operation = scope.spawn(step);
+        // Once it waits, nobody else gets in to read.
+        while gate.try_read().is_ok() {
+            assert!(!operation.is_finished(), "went past the gate");
+            std::thread::yield_now();
+        }
+        let state = credentials.get::<EndpointToken>(&id).expect("is there").life.state;
+        assert_eq!(state, State::Active);
+        drop(verdicts_are_given);
+        operation.join().expect("ends").expect("suspends");
+    });
+    assert_rejected(credentials.answer(&token("app", "t")), 403, "the endpoint token is suspended");
 }
 
 #[test]
