@@ -5,9 +5,11 @@
 
 pub mod admin;
 pub mod auth;
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod control;
+pub mod credentials;
 pub mod rt;
 pub mod server;
 pub mod session;

@@ -9,18 +9,23 @@ use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, with a longer path where only a part of a room is meant.
 /// A part of a room with an entry of its own is held to that one.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("cli", &["config"]),
     ("codec", &[]),
     ("rt", &[]),
     ("telemetry", &[]),
     ("config", &[]),
     ("auth", &["telemetry", "config"]),
+    ("credentials", &["auth", "codec", "telemetry", "config"]),
     ("session", &["codec", "telemetry"]),
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
     ("shard", &["session", "uplink", "auth", "codec", "rt", "telemetry", "config"]),
-    ("admin", &["telemetry"]),
-    ("control", &["admin", "auth", "shard::mail", "codec", "rt", "telemetry", "config"]),
+    ("admin", &["telemetry", "credentials", "auth", "config"]),
+    (
+        "control",
+        &["admin", "auth", "credentials", "shard::mail", "codec", "rt", "telemetry", "config"],
+    ),
     (
         "server",
         &["control", "shard", "session", "uplink", "auth", "codec", "rt", "telemetry", "config"],

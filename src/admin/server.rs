@@ -1,11 +1,13 @@
 //! The HTTP server of the management interface. One request per connection: scrapes and probes
 //! are seconds apart, and a connection that cannot linger needs no further care.
 
+use super::credentials::{BASE, CredentialsApi, Desk, OPERATIONS_MAX};
 use super::health::Health;
+use super::rest::{BODY_BYTES_MAX, Call, Handled, Reply};
 use crate::telemetry::clock;
 use crate::telemetry::exposition::{CONTENT_TYPE, Metrics};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use hyper::server::conn::http1;
@@ -41,16 +43,25 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address`. To be called within a tokio runtime.
+    /// Listens on `address`, with the REST interface where there are credentials to manage. To be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// The system's, for instance when the port is taken.
-    pub fn bind(address: SocketAddr, health: Arc<Health>, metrics: Metrics) -> io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        health: Arc<Health>,
+        metrics: Metrics,
+        credentials: Option<CredentialsApi>,
+    ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let local_addr = listener.local_addr()?;
-        Ok(Self { listener, local_addr, pages: Arc::new(Pages { health, metrics }) })
+        let desk = credentials.map(|api| Arc::new(Desk::new(api)));
+        let operations = Arc::new(Semaphore::new(OPERATIONS_MAX));
+        let pages = Arc::new(Pages { health, metrics, desk, operations });
+        Ok(Self { listener, local_addr, pages })
     }
 
     /// Where it listens.
@@ -84,8 +95,8 @@ impl Admin {
 
 async fn serve(stream: TcpStream, pages: Arc<Pages>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = pages.answer(request.method(), request.uri().path());
-        async { Ok::<_, Infallible>(response) }
+        let pages = pages.clone();
+        async move { Ok::<_, Infallible>(pages.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -93,7 +104,7 @@ async fn serve(stream: TcpStream, pages: Arc<Pages>) {
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that breaks off, or is too slow, is its own affair. A body is never read.
+    // A client that breaks off, or is too slow, is its own affair.
     let _ = tokio::time::timeout(REQUEST_TIME_MAX, connection).await;
 }
 
@@ -102,10 +113,50 @@ async fn serve(stream: TcpStream, pages: Arc<Pages>) {
 struct Pages {
     health: Arc<Health>,
     metrics: Metrics,
+    desk: Option<Arc<Desk>>,
+    operations: Arc<Semaphore>,
 }
 
 impl Pages {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match &self.desk {
+            Some(desk) if is_below(request.uri().path(), BASE) => {
+                let reply = self.manage(desk, request).await.unwrap_or_else(|refusal| refusal);
+                reply.into_response()
+            }
+            _ => self.page(request.method(), request.uri().path()),
+        }
+    }
+
+    /// Who may not is told so before a byte of the body is read.
+    async fn manage(&self, desk: &Arc<Desk>, request: Request<Incoming>) -> Handled {
+        let (head, body) = request.into_parts();
+        desk.admit(head.uri.path(), &head.headers)?;
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
+            let (status, why) = if error.is::<LengthLimitError>() {
+                let why = format!("the body must not have more than {BODY_BYTES_MAX} bytes");
+                (StatusCode::PAYLOAD_TOO_LARGE, why)
+            } else {
+                (StatusCode::BAD_REQUEST, "the body has not come whole".to_owned())
+            };
+            Reply::error(status, &why)
+        })?;
+        let call = Call::new(head.method, &head.uri, BASE, &head.headers, body.to_bytes())?;
+        // Fails only once the semaphore is closed, which it never is.
+        let turn = self.operations.clone().acquire_owned().await.expect("it stays open");
+        let desk = desk.clone();
+        let handled = tokio::task::spawn_blocking(move || {
+            let reply = desk.handle(&call);
+            drop(turn);
+            reply
+        });
+        handled.await.map_err(|_panicked| {
+            tracing::error!("a request to manage credentials failed");
+            Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; see the log")
+        })
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let page: fn(&Self) -> Response<Full<Bytes>> = match path {
             "/health" => Self::health,
             "/metrics" => Self::metrics,
@@ -131,6 +182,10 @@ impl Pages {
     fn metrics(&self) -> Response<Full<Bytes>> {
         response(StatusCode::OK, CONTENT_TYPE, self.metrics.render())
     }
+}
+
+fn is_below(path: &str, base: &str) -> bool {
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

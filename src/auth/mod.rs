@@ -5,12 +5,14 @@
 //! ([`crate::credentials`]), remote ones over NATS (16/ECAP, 22/CAP) or HTTP, or none at all
 //! (`trustful`). A shard asks in [`Question`]s and gets [`Verdict`]s, whoever the provider is.
 
+pub mod certificate;
 pub mod lately;
 pub mod question;
 pub mod revocation;
 pub mod throttle;
 pub mod verdicts;
 
+pub use certificate::certificate_name;
 pub use lately::RevokedLately;
 pub use question::{CertificateName, ClientGrant, EndpointGrant, Question, Rejection, Verdict};
 pub use revocation::{Method, Revocation};

@@ -7,6 +7,7 @@
 
 mod connectivity;
 mod directory;
+mod http_provider;
 mod late;
 mod lifecycle;
 mod link;
@@ -20,6 +21,7 @@ mod switchboard;
 
 pub use connectivity::{Connectivity, ConnectivitySettings, Kind, Now, Sent};
 pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_MAX};
+pub use http_provider::{HttpClerk, HttpProvider, HttpProviderSettings};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
 pub use revocations::Revocations;
@@ -151,7 +153,7 @@ impl Control {
         // Sockets and signal handlers belong to the runtime, and their failures to the caller.
         let entered = runtime.enter();
         let address = SocketAddr::new(settings.ringgate.management_address, settings.server.port);
-        let admin = Admin::bind(address, health.clone(), metrics)
+        let admin = Admin::bind(address, health.clone(), metrics, None)
             .map_err(|error| StartError::Listen { address, error })?;
         let signals = Signals::new().map_err(StartError::Runtime)?;
         drop(entered);
