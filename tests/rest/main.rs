@@ -190,3 +190,34 @@ fn what_a_tenant_demands_is_laid_down_told_and_taken_back() {
     assert_eq!(rig.change(), told(None));
     assert_eq!(rig.get(path).of(200)["source"], "configuration");
 }
+
+#[test]
+fn the_commands_do_what_the_interface_offers() {
+    let mut rig = Rig::start();
+    let json = |text: String| serde_json::from_str::<Value>(&text).expect("is JSON");
+    let made = json(rig.creds(&["basic", "create", "bob@acme", "--json"]));
+    let password = text(&made, "password");
+    assert_eq!(status(rig.credentials.answer(&basic("acme", "bob", &password))), 200);
+    let list = rig.creds(&["basic", "list", "--tenant", "acme", "--state", "active"]);
+    assert!(list.contains("bob@acme"), "{list}");
+    rig.creds(&["basic", "revoke", "bob@acme"]);
+    assert!(matches!(rig.change(), Change::Revoked(Revocation::Client { .. })));
+    rig.creds(&["basic", "delete", "bob@acme"]);
+    assert!(rig.creds(&["basic", "list"]).contains("There are no such"));
+
+    let made = json(rig.creds(&["token", "create", "--app", "a", "--endpoint", "e", "--json"]));
+    let question = Question::Token { app: "a".into(), token: Secret::new(text(&made, "token")) };
+    assert_eq!(status(rig.credentials.answer(&question)), 200);
+    rig.creds(&["token", "suspend", &text(&made, "id")]);
+    assert_eq!(status(rig.credentials.answer(&question)), 403);
+    rig.creds(&["token", "activate", &text(&made, "id")]);
+    assert!(rig.creds(&["token", "show", &text(&made, "id")]).contains("Active"));
+
+    let issued = rig.creds(&["cert", "issue", "--tenant", "acme", "--cn", "bob"]);
+    assert!(issued.contains("PRIVATE KEY") && issued.contains("valid until"), "{issued}");
+    assert!(rig.creds(&["cert", "list"]).contains("bob"));
+    let enforced = rig.creds(&["enforce", "--tenant", "acme", "--mqtt-tcp", "basic"]);
+    assert!(enforced.contains("need a user name and a password"), "{enforced}");
+    let back = rig.creds(&["enforce", "--tenant", "acme", "--mqtt-tcp", "default"]);
+    assert!(back.contains("need not prove"), "{back}");
+}

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -160,6 +161,30 @@ impl Rig {
 
     pub fn delete(&self, path: &str) -> Answer {
         self.admitted("DELETE", path, "")
+    }
+
+    /// What `ringgate creds` prints, which must succeed.
+    pub fn creds(&self, arguments: &[&str]) -> String {
+        let (port, directory) = (self.address.port(), self.directory.display());
+        let config = self.directory.join("config.yml");
+        let text = format!(
+            "server: {{ port: {port} }}\nringgate:\n  credentials: {{ directory: {directory} }}\n"
+        );
+        std::fs::write(&config, text).expect("writes");
+        std::fs::write(self.directory.join("management-token"), BEARER).expect("writes");
+        let run = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .arg("creds")
+            .args(arguments)
+            .arg("--config")
+            .arg(config)
+            .env_clear()
+            .output()
+            .expect("starts");
+        let [out, err] =
+            [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(run.status.success(), "{arguments:?}: {out}{err}");
+        assert!(!format!("{out}{err}").contains(BEARER));
+        out
     }
 
     /// The change that has been told; there is one when the answer comes.
