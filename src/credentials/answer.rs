@@ -187,3 +187,44 @@ fn rejection(kind: Kind, state: &str) -> Rejection {
 pub(super) fn nobody_knows() -> Verdict {
     Verdict::Rejected(Rejection::new(503, FAILED))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::credentials::tests::TempDir;
+    use crate::credentials::{Credentials, Move};
+
+    fn verdict_after(change: impl FnOnce(&Credentials, &str)) -> Verdict {
+        let dir = TempDir::new();
+        let credentials = Credentials::open(dir.path()).expect("opens");
+        let password = Secret::new("p");
+        let made = credentials.create_basic("t", "u", Some(password.clone())).expect("creates");
+        let question = Question::Basic { tenant: "t".into(), username: "u".into(), password };
+        credentials.answer(&question);
+        let proof = credentials.inner.prove(&question);
+        change(&credentials, &made.record.life.id);
+        credentials.inner.find(proof, Timestamp::now()).verdict
+    }
+
+    #[test]
+    fn what_changes_while_a_password_is_hashed_counts() {
+        let basic = |status_code| match status_code {
+            401 => Verdict::Rejected(unknown(Kind::Basic)),
+            _ => Verdict::Rejected(rejection(Kind::Basic, "revoked")),
+        };
+        assert!(matches!(verdict_after(|_, _| {}), Verdict::Client(_)));
+        let reset = verdict_after(|credentials, id| {
+            credentials.reset_password(id, None, None).expect("resets");
+        });
+        assert_eq!(reset, basic(401));
+        let revoked = verdict_after(|credentials, id| {
+            credentials.step::<BasicCredentials>(id, Move::Revoke, None).expect("revokes");
+        });
+        assert_eq!(revoked, basic(403));
+        let deleted = verdict_after(|credentials, id| {
+            credentials.delete::<BasicCredentials>(id, None).expect("deletes");
+        });
+        assert_eq!(deleted, basic(401));
+    }
+}
