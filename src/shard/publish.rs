@@ -52,7 +52,7 @@ impl Drop {
     }
 
     /// The provider does not know the token, or cannot tell.
-    fn rejected(rejection: &Rejection) -> Self {
+    pub(super) fn rejected(rejection: &Rejection) -> Self {
         let is_passing = rejection.is_passing();
         let reason = drop_reason(rejection);
         let code = match is_passing {
@@ -83,9 +83,10 @@ impl Drop {
 
 /// Under what a message is counted that is dropped because of its token.
 pub(super) fn drop_reason(rejection: &Rejection) -> DropReason {
-    match rejection.is_passing() {
-        true => DropReason::TokenUnvalidated,
-        false => DropReason::TokenRejected,
+    match rejection.status_code {
+        _ if rejection.is_passing() => DropReason::TokenUnvalidated,
+        409 => DropReason::EndpointElsewhere,
+        _ => DropReason::TokenRejected,
     }
 }
 
@@ -223,6 +224,7 @@ impl Core {
         spoken.endpoints.insert(endpoint);
         if claim == Claim::New
             && let Some(endpoint) = self.endpoints.get(endpoint)
+            && !self.places.is_granted(endpoint.id())
         {
             let app_version = endpoint.app_version.clone();
             self.reporter.endpoint_here(endpoint.id().into(), app_version);
@@ -334,6 +336,7 @@ impl Core {
     ) -> Result<EndpointKey, Stop> {
         self.check_endpoints(index, &grant.endpoint_id)?;
         let holder = self.connections[index as usize].key(index);
+        self.check_place(grant, app_version, Some(holder))?;
         let (key, claim) = self.endpoints.claim(grant, app_version, holder);
         self.claimed(index, key, claim);
         Ok(key)
