@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "server",
         &[
             "providers",
+            "credentials",
             "control",
             "shard",
             "session",
