@@ -543,8 +543,10 @@ impl Core {
 fn without_token(catalogue: &Catalogue, topic: &str) -> String {
     let levels: Vec<&str> = topic.split('/').collect();
     match levels[..] {
-        ["kp1", app_version, extension, ..]
-            if catalogue.has_version(app_version) && catalogue.id_of(extension).is_some() =>
+        ["kp1", app_version, extension, token, ..]
+            if catalogue.has_version(app_version)
+                && catalogue.id_of(extension).is_some()
+                && !token.is_empty() =>
         {
             let mask = |(level, text)| if level == TOKEN_LEVEL { "***" } else { text };
             levels.iter().copied().enumerate().map(mask).collect::<Vec<_>>().join("/")

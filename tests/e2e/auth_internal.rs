@@ -256,7 +256,7 @@ fn a_gateway_serves_its_credentials_to_another() {
         settings.set("ringgate.auth.endpoint-provider", "ecap");
         settings.set("ringgate.auth.client-provider", "cap");
     });
-    // Only then does the one hear questions, and does the other not ask everything once more.
+    // Until then everything is asked once more.
     for gateway in [&serving, &asking] {
         eventually("the control link to come up", || {
             (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
@@ -271,7 +271,11 @@ fn a_gateway_serves_its_credentials_to_another() {
     let id = basic(&serving, "user@default", &password);
     let token_id = token(&serving, "endpoint-1", &secret("token"));
     let connect = || Connect::new(V5, "client").credentials("user@default", &password);
-    let (mut client, _) = Device::connected(asking.mqtt, connect());
+    // Until the one hears questions, the other knows nobody to ask.
+    let mut client = eventually("the client to be let in", || {
+        let (client, connack) = Device::connect(asking.mqtt, connect());
+        (connack.code == 0).then_some(client)
+    });
     let topic = format!("kp1/v1/dcx/{}/json/1", secret("token"));
     client.request(&topic, "[]", 1);
     assert_eq!(dcx.take().endpoint_id.as_deref(), Some("endpoint-1"));

@@ -58,8 +58,11 @@ impl Secured {
             (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
         });
         // The control thread has told the shards of that before it takes a push, which is nobody's.
-        dcx.push(&ExtensionData::push("dcx", "nobody", "/", "[]"));
-        gateway.wait_for_metric("ringgate_pushes_received_total", &[], 1.0);
+        // Then it also hears of revocations: before, NATS may not have heard of its subscriptions.
+        eventually("the control thread to hear a push", || {
+            dcx.push(&ExtensionData::push("dcx", "nobody", "/", "[]"));
+            (gateway.metric("ringgate_pushes_received_total", &[]) >= 1.0).then_some(())
+        });
         Self { gateway, dcx, provider, connectivity, nats }
     }
 
