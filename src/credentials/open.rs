@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// The file in the directory of credentials.
 pub const FILE_NAME: &str = "credentials.redb";
@@ -99,10 +100,17 @@ pub(super) fn store(directory: &Path) -> Result<Store, OpenError> {
         .map_err(|error| OpenError::Access { path: directory.to_owned(), error })?;
     let file = open_file(&path).map_err(|error| OpenError::Access { path: path.clone(), error })?;
     let shown = path.display().to_string();
+    // A file just made counts as not closed too.
+    let has_content = file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let warning = Once::new();
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .set_repair_callback(move |_| {
-            tracing::warn!("{shown} was not closed in order: checking all of it");
+            if has_content {
+                warning.call_once(|| {
+                    tracing::warn!("{shown} was not closed in order: checking all of it");
+                });
+            }
         })
         .create_file(file);
     let unreadable = |what: String| OpenError::Unreadable { path: path.clone(), what };
