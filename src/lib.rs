@@ -10,6 +10,7 @@ pub mod codec;
 pub mod config;
 pub mod control;
 pub mod credentials;
+pub mod providers;
 pub mod rt;
 pub mod server;
 pub mod session;

@@ -6,15 +6,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Provider, Throttle, throttle};
+use crate::auth::{Throttle, throttle};
 use crate::codec::avro;
 use crate::codec::mqtt::QoS;
 use crate::config::{self, Settings, Shards};
 use crate::control::{Control, Outcome, ShardHandle};
+use crate::credentials::Workers;
+use crate::providers::{self, Made};
 use crate::rt::{listener, preflight, runtime};
 use crate::session::Policy;
 use crate::session::catalogue::{App, Catalogue, Extension};
-use crate::shard::core::Clerks;
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
 use crate::shard::settings::AuthSettings;
@@ -35,7 +36,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     preflight::check().map_err(|refusal| refusal.to_string())?;
     let gateway = Gateway::build(&settings)?;
     let addresses = listen_addresses(&settings);
-    let (control, threads) = gateway.start(&settings)?;
+    let Running { control, threads, workers } = gateway.start(&settings)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         replica = settings.service.replica_id.as_str(),
@@ -44,7 +45,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
         management = %control.management_addr(),
         "ringgate is ready"
     );
-    finish(control.join(), threads)
+    let ended = finish(control.join(), threads);
+    // Nobody asks any more.
+    drop(workers);
+    ended
 }
 
 fn start_logging(settings: &Settings) -> Result<(), String> {
@@ -90,11 +94,11 @@ impl Gateway {
             dialer,
             catalogue: Arc::new(catalogue(settings)),
             registry: Arc::new(Registry::new(settings.ringgate.mqtt.sessions_kept_max)),
-            throttle: Arc::new(Throttle::new(throttle::Limits::default())),
+            throttle: Arc::new(Throttle::new(login_limits(settings))),
         })
     }
 
-    fn start(self, settings: &Settings) -> Result<(Control, Vec<ShardThread>), String> {
+    fn start(self, settings: &Settings) -> Result<Running, String> {
         let no_descriptor = |error: io::Error| format!("no mailbox for a shard: {error}");
         let boxes = (0..self.cores.len())
             .map(|_| mail::mailbox())
@@ -110,21 +114,23 @@ impl Gateway {
                 link: Arc::new(LinkStatus::new()),
             })
             .collect();
-        let control = Control::start(settings, handles.clone(), reports_received)
+        let Made { clerks, providers, workers, laid_down } = providers::make(settings, &peers)?;
+        let auth = providers::auth_settings(settings, &laid_down);
+        let control = Control::start(settings, handles.clone(), reports_received, providers)
             .map_err(|error| error.to_string())?;
         let mut threads = Vec::new();
         let shards = mailboxes.into_iter().zip(self.listeners).zip(self.cores).zip(handles);
         for (number, (((mailbox, listeners), core), handle)) in (0u16..).zip(shards) {
             threads.push(shard::start(Parts {
                 number,
-                settings: shard_settings(settings, number, core, peers.len()),
+                settings: shard_settings(settings, number, core, peers.len(), auth.clone()),
                 listeners,
                 catalogue: self.catalogue.clone(),
                 registry: self.registry.clone(),
                 mailbox,
                 peers: peers.clone(),
                 reporter: Reporter::new(reports.clone(), number, handle.counters.clone()),
-                clerks: Clerks::default(),
+                clerks: clerks.clone(),
                 throttle: self.throttle.clone(),
                 counters: handle.counters,
                 dialer: self.dialer.clone(),
@@ -135,7 +141,23 @@ impl Gateway {
                 link_status: handle.link,
             })?);
         }
-        Ok((control, threads))
+        Ok(Running { control, threads, workers })
+    }
+}
+
+/// Everything that runs.
+struct Running {
+    control: Control,
+    threads: Vec<ShardThread>,
+    workers: Option<Workers>,
+}
+
+fn login_limits(settings: &Settings) -> throttle::Limits {
+    let auth = &settings.ringgate.auth;
+    throttle::Limits {
+        per_address: auth.login_failures_max_per_address,
+        per_username: auth.login_failures_max_per_username,
+        window_ms: u64::from(auth.login_failures_window_s) * 1000,
     }
 }
 
@@ -187,7 +209,8 @@ fn catalogue(settings: &Settings) -> Catalogue {
         });
     }
     for (name, application) in &settings.kaa.applications {
-        let app = catalogue.add_app(App { name: name.as_str().into(), tenant: "default".into() });
+        let app = catalogue
+            .add_app(App { name: name.as_str().into(), tenant: settings.tenant(name).into() });
         for (name, version) in &application.versions {
             catalogue.add_version(app, name, version.allowed_extension_instances.as_deref());
         }
@@ -225,6 +248,7 @@ fn shard_settings(
     number: u16,
     core: Option<usize>,
     shards: usize,
+    auth: AuthSettings,
 ) -> ShardSettings {
     let ringgate = &settings.ringgate;
     let grace_ms = u64::from(settings.service.graceful_shutdown_s) * 1000;
@@ -235,10 +259,7 @@ fn shard_settings(
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
         policy: policy(&ringgate.mqtt),
-        auth: AuthSettings {
-            apps: vec![Provider::Trustful; settings.kaa.applications.len()],
-            ..AuthSettings::default()
-        },
+        auth,
         config_name: match ringgate.esp.config_name {
             config::ConfigName::FromPath => avro::ConfigName::FromPath,
             config::ConfigName::Null => avro::ConfigName::Null,

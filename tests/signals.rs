@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT, in a process of their own: this test program, run again as the child.
 
 use ringgate::config::{NatsUrl, Settings};
-use ringgate::control::{Control, Outcome, ShardHandle};
+use ringgate::control::{Control, Outcome, Providers, ShardHandle};
 use ringgate::shard::mail::{Mail, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use std::io::{BufRead, BufReader};
@@ -25,7 +25,8 @@ fn child() {
     let counters = Arc::new(ShardCounters::new());
     let mut reporter = Reporter::new(sender, 0, counters.clone());
     let shard = ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) };
-    let control = Control::start(&settings, vec![shard], receiver).expect("starts");
+    let control =
+        Control::start(&settings, vec![shard], receiver, Providers::default()).expect("starts");
     println!("\nready");
     until(|| {
         let mut told = false;

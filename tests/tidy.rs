@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, with a longer path where only a part of a room is meant.
 /// A part of a room with an entry of its own is held to that one.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("cli", &["config"]),
     ("codec", &[]),
     ("rt", &[]),
@@ -26,9 +26,21 @@ const ARROWS: [(&str, &[&str]); 15] = [
         "control",
         &["admin", "auth", "credentials", "shard::mail", "codec", "rt", "telemetry", "config"],
     ),
+    ("providers", &["control", "credentials", "admin", "shard", "auth", "config"]),
     (
         "server",
-        &["control", "shard", "session", "uplink", "auth", "codec", "rt", "telemetry", "config"],
+        &[
+            "providers",
+            "control",
+            "shard",
+            "session",
+            "uplink",
+            "auth",
+            "codec",
+            "rt",
+            "telemetry",
+            "config",
+        ],
     ),
     ("lib", &[]),
 ];

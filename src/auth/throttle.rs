@@ -69,15 +69,40 @@ impl Throttle {
     }
 
     /// Whether somebody at `address` who calls himself `username` may try at `now_ms`.
-    pub fn may_try(&self, address: Option<IpAddr>, username: &str, now_ms: u64) -> bool {
+    fn may_try(&self, address: Option<IpAddr>, username: &str, now_ms: u64) -> bool {
         let Limits { per_address, per_username, .. } = self.limits;
         let address_is_free =
             address.is_none_or(|address| self.is_free(network(address), per_address, now_ms));
         address_is_free && self.is_free(username, per_username, now_ms)
     }
 
+    /// Whether he may try, and if so an attempt that counts as failed until it is
+    /// [forgiven](Self::forgive): of attempts at the same time no more than the limit get through.
+    pub fn try_now(&self, address: Option<IpAddr>, username: &str, now_ms: u64) -> bool {
+        let may_try = self.may_try(address, username, now_ms);
+        if may_try {
+            self.failed(address, username, now_ms);
+        }
+        may_try
+    }
+
+    /// An attempt has not failed after all.
+    pub fn forgive(&self, address: Option<IpAddr>, username: &str) {
+        if let Some(address) = address {
+            self.empty(network(address));
+        }
+        self.empty(username);
+    }
+
+    fn empty(&self, who: impl Hash) {
+        let hash = self.hasher.hash_one(who);
+        if let Some(bucket) = self.stripe(hash).peek_mut(&hash) {
+            bucket.level = bucket.level.saturating_sub(1000);
+        }
+    }
+
     /// He has failed.
-    pub fn failed(&self, address: Option<IpAddr>, username: &str, now_ms: u64) {
+    fn failed(&self, address: Option<IpAddr>, username: &str, now_ms: u64) {
         let Limits { per_address, per_username, .. } = self.limits;
         if let Some(address) = address {
             self.fill(network(address), per_address, now_ms);
@@ -147,6 +172,17 @@ mod tests {
         assert!(throttle.may_try(address("192.0.2.2"), "a", 0));
         assert!(!throttle.may_try(here, "a", 19_999));
         assert!(throttle.may_try(here, "a", 20_000), "a third of the window frees one of three");
+    }
+
+    #[test]
+    fn attempts_at_the_same_time_count_until_they_are_forgiven() {
+        let throttle = Throttle::new(LIMITS);
+        let here = address("192.0.2.1");
+        assert!(throttle.try_now(here, "a", 0) && throttle.try_now(here, "a", 0));
+        assert!(!throttle.try_now(here, "a", 0));
+        throttle.forgive(here, "a");
+        assert!(throttle.try_now(here, "a", 0));
+        assert!(!throttle.try_now(here, "a", 0));
     }
 
     #[test]

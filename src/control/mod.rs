@@ -13,6 +13,7 @@ mod lifecycle;
 mod link;
 mod nats;
 mod news;
+mod providers;
 mod revocations;
 mod serve;
 mod shutdown;
@@ -24,12 +25,11 @@ pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_M
 pub use http_provider::{HttpClerk, HttpProvider, HttpProviderSettings};
 pub use lifecycle::Stopper;
 pub use nats::{NatsAccess, NatsAccessError};
-pub use revocations::Revocations;
+pub use providers::{CHANGES_MAX, Providers};
 pub use serve::{Answers, AnswersTaken, OVER_NATS, Service, answers};
 pub use shutdown::Outcome;
 
-use crate::admin::{Admin, Health, ShardHealth};
-use crate::auth::Revocation;
+use crate::admin::{Admin, Change, Health, ShardHealth};
 use crate::config::Settings;
 use crate::shard::mail::{MailSender, Report};
 use crate::telemetry::exposition::Metrics;
@@ -38,7 +38,6 @@ use link::Link;
 use news::News;
 use signals::Signals;
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -98,7 +97,6 @@ pub struct Control {
     thread: JoinHandle<Outcome>,
     stopper: Stopper,
     management: SocketAddr,
-    revocations: Revocations,
 }
 
 impl Control {
@@ -113,21 +111,10 @@ impl Control {
         settings: &Settings,
         shards: Vec<ShardHandle>,
         reports: mpsc::Receiver<Report>,
+        providers: Providers,
     ) -> Result<Self, StartError> {
-        Self::start_serving(settings, shards, reports, None)
-    }
-
-    /// The same; with a `service`, others' questions about credentials are answered over NATS, and
-    /// what [`Control::revocations`] takes is told to them.
-    ///
-    /// # Errors
-    /// As those of [`Control::start`].
-    pub fn start_serving(
-        settings: &Settings,
-        shards: Vec<ShardHandle>,
-        reports: mpsc::Receiver<Report>,
-        service: Option<Service>,
-    ) -> Result<Self, StartError> {
+        let Providers { store, service, http } = providers;
+        let (api, changes) = store.unzip();
         let access = NatsAccess::new(&settings.ringgate.nats).map_err(StartError::Nats)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -153,14 +140,13 @@ impl Control {
         // Sockets and signal handlers belong to the runtime, and their failures to the caller.
         let entered = runtime.enter();
         let address = SocketAddr::new(settings.ringgate.management_address, settings.server.port);
-        let admin = Admin::bind(address, health.clone(), metrics, None)
+        let admin = Admin::bind(address, health.clone(), metrics, api)
             .map_err(|error| StartError::Listen { address, error })?;
         let signals = Signals::new().map_err(StartError::Runtime)?;
         drop(entered);
 
         let (stopper, stop) = lifecycle::stopper();
         let management = admin.local_addr();
-        let (revocations, revoked) = revocations::revocations();
         let subscriptions = news::subscriptions(settings, service.is_some());
         let hall = Hall {
             switchboard: RefCell::new(Switchboard::new(
@@ -168,7 +154,8 @@ impl Control {
                 News::new(settings, service),
                 counters.clone(),
             )),
-            revoked,
+            changes,
+            http,
             link: Link::new(
                 access,
                 &settings.service.instance_name,
@@ -187,7 +174,7 @@ impl Control {
             .name("control".to_owned())
             .spawn(move || hall.run(&runtime))
             .map_err(StartError::Runtime)?;
-        Ok(Self { thread, stopper, management, revocations })
+        Ok(Self { thread, stopper, management })
     }
 
     /// Where the management interface listens.
@@ -202,12 +189,6 @@ impl Control {
         self.stopper.clone()
     }
 
-    /// The way to tell of what this process's own store has revoked.
-    #[must_use]
-    pub fn revocations(&self) -> Revocations {
-        self.revocations.clone()
-    }
-
     /// Waits until the process is to end, and says how it came to that.
     #[must_use]
     pub fn join(self) -> Outcome {
@@ -218,7 +199,8 @@ impl Control {
 /// Everything the control thread works with.
 struct Hall {
     switchboard: RefCell<Switchboard>,
-    revoked: mpsc::Receiver<Revocation>,
+    changes: Option<mpsc::Receiver<Change>>,
+    http: Option<HttpProvider>,
     link: Link,
     admin: Admin,
     reports: mpsc::Receiver<Report>,
@@ -229,28 +211,18 @@ struct Hall {
 
 impl Hall {
     fn run(self, runtime: &Runtime) -> Outcome {
-        let Self { switchboard, revoked, link, admin, reports, stop, grace, health } = self;
+        let Self { switchboard, changes, http, link, admin, reports, stop, grace, health } = self;
         // All but the last never end. They run in turns on this thread, and a borrow of the
         // switchboard never lives across an await.
         runtime.block_on(async {
             tokio::select! {
                 never = link.run(&switchboard) => match never {},
                 never = switchboard::deliver_late(&switchboard) => match never {},
-                never = obey(revoked, &switchboard) => match never {},
+                never = providers::tell_changes(changes, &switchboard) => match never {},
+                never = providers::ask_over_http(http, &switchboard) => match never {},
                 never = admin.run() => match never {},
                 outcome = lifecycle::run(&switchboard, reports, stop, grace, &health) => outcome,
             }
         })
     }
-}
-
-/// Obeys what our own store revokes, for ever.
-async fn obey(
-    mut revoked: mpsc::Receiver<Revocation>,
-    switchboard: &RefCell<Switchboard>,
-) -> Infallible {
-    while let Some(revocation) = revoked.recv().await {
-        switchboard.borrow_mut().revoke_own(revocation);
-    }
-    std::future::pending().await
 }

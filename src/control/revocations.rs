@@ -6,41 +6,12 @@ use crate::codec::avro::{AvroError, Header, cap, ecap, tle};
 use crate::codec::subjects;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use tokio::sync::mpsc;
 
-/// Revocations of our own store that wait for the control thread.
-pub const OWN_MAX: usize = 4_096;
 /// Events about our own revocations that wait for NATS. Beyond it the oldest is lost.
 pub const BROADCASTS_MAX: usize = 65_536;
 /// For how long after it was sent an event is sent again if the link breaks: it may not have
 /// arrived, and hearing it twice does no harm.
 const SENT_AGAIN_MS: u64 = 10_000;
-
-/// Tells the control thread what this process's own store has revoked.
-#[derive(Debug, Clone)]
-pub struct Revocations(mpsc::Sender<Revocation>);
-
-/// A way to tell, and where it leads.
-pub fn revocations() -> (Revocations, mpsc::Receiver<Revocation>) {
-    let (sender, receiver) = mpsc::channel(OWN_MAX);
-    (Revocations(sender), receiver)
-}
-
-impl Revocations {
-    /// Tells of a revocation; waits while [`OWN_MAX`] are waiting. In vain when the control thread
-    /// has ended, and the process with it.
-    pub async fn tell(&self, revocation: Revocation) {
-        let _ = self.0.send(revocation).await;
-    }
-
-    /// The same outside of a runtime.
-    ///
-    /// # Panics
-    /// Within a runtime.
-    pub fn tell_blocking(&self, revocation: Revocation) {
-        let _ = self.0.blocking_send(revocation);
-    }
-}
 
 /// Which events are heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -258,7 +258,7 @@ impl Core {
             (Purpose::Token { app }, verdict) => {
                 let Question::Token { token, .. } = &ask.question else { return };
                 let known = self.learn(app, token.expose(), verdict);
-                self.release_parked(number, app, token.expose(), &known);
+                self.release_parked(number, &known);
             }
             (Purpose::Login { connection, username, address }, verdict) => {
                 self.login_answered(connection, &username, address, &ask.question, verdict);

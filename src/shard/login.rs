@@ -57,21 +57,23 @@ impl Core {
 
     fn ask_who(&mut self, index: u32, hello: Hello, question: Question, username: Box<str>) {
         let address = socket::peer(&self.connections[index as usize].socket).map(|a| a.ip());
-        if !self.throttle.may_try(address, &username, self.now.ms) {
+        let connection = self.connections[index as usize].key(index);
+        if let Some(client) = self.logins.find(&question, self.now.ms) {
+            return self.proven(connection, client, &hello);
+        }
+        if !self.throttle.try_now(address, &username, self.now.ms) {
             self.log_refused(address, &username, "too many failed attempts");
             return self.refuse(index, Refused::TooManyAttempts);
         }
-        let connection = self.connections[index as usize].key(index);
-        let purpose = Purpose::Login { connection, username, address };
+        let purpose = Purpose::Login { connection, username: username.clone(), address };
         let provider = self.settings.auth.client_provider;
-        if let Some(client) = self.logins.find(&question, self.now.ms) {
-            self.proven(connection, client, &hello);
-        } else if self.ask(purpose, question, provider).is_some() {
+        if self.ask(purpose, question, provider).is_some() {
             let connection = &mut self.connections[index as usize];
             connection.hold = Hold::Entering;
             connection.entering = Some(Box::new(Entering::Asking(hello)));
             self.touch(index);
         } else {
+            self.throttle.forgive(address, &username);
             self.refuse(index, Refused::Unavailable);
         }
     }
@@ -99,10 +101,12 @@ impl Core {
                 self.logins.remember(question, client, until_ms);
             }
             Err(rejection) if !rejection.is_passing() => {
-                self.throttle.failed(address, username, self.now.ms);
                 self.log_refused(address, username, "its credentials are not good");
             }
             Err(_) => self.log_refused(address, username, "nobody can say who it is"),
+        }
+        if verdict.as_ref().err().is_none_or(Rejection::is_passing) {
+            self.throttle.forgive(address, username);
         }
         self.guard(key.index, |core| core.conclude_login(key, verdict));
     }

@@ -5,9 +5,10 @@ use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
 use super::parked::{self, Message};
+use super::publish::drop_reason;
 use crate::auth::Known;
 use crate::codec::avro::ClientDataTemplate;
-use crate::session::catalogue::AppId;
+use crate::codec::mqtt::QoS;
 use crate::session::{Incoming, Topic};
 use crate::telemetry::DropReason;
 
@@ -36,7 +37,7 @@ impl Core {
     }
 
     /// The question that messages waited for is answered.
-    pub(super) fn release_parked(&mut self, ask: u64, app: AppId, token: &str, known: &Known) {
+    pub(super) fn release_parked(&mut self, ask: u64, known: &Known) {
         let mut held = Vec::new();
         for message in self.parked.take(ask) {
             let key = message.connection;
@@ -46,9 +47,8 @@ impl Core {
                     held.push(key);
                 }
                 self.guard(key.index, |core| core.carry_on(key.index, &message, known));
-            } else if let Known::Good(grant, _) = known {
-                debug_assert_eq!((grant.app, &*grant.token), (app.0, token));
-                self.carry_alone(&message, &grant.endpoint_id);
+            } else {
+                self.end_alone(&message, known);
             }
         }
         for key in held {
@@ -80,6 +80,18 @@ impl Core {
         match known {
             Known::Good(..) => self.carry_parked(index, &incoming),
             Known::Bad(rejection) => self.drop_rejected(index, &incoming, rejection),
+        }
+    }
+
+    /// Carries a message whose connection has ended meanwhile, or drops it. One of QoS 2 is dropped
+    /// in any case: it was not acknowledged, so its client sends it again, and it must come once.
+    fn end_alone(&mut self, message: &Message, known: &Known) {
+        match known {
+            Known::Good(grant, _) if message.qos != QoS::ExactlyOnce => {
+                self.carry_alone(message, &grant.endpoint_id);
+            }
+            Known::Good(..) => {}
+            Known::Bad(rejection) => self.counters.dropped(drop_reason(rejection)),
         }
     }
 

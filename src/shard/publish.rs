@@ -54,9 +54,10 @@ impl Drop {
     /// The provider does not know the token, or cannot tell.
     fn rejected(rejection: &Rejection) -> Self {
         let is_passing = rejection.is_passing();
-        let (reason, code) = match is_passing {
-            true => (DropReason::TokenUnvalidated, ReasonCode::UnspecifiedError),
-            false => (DropReason::TokenRejected, ReasonCode::NotAuthorized),
+        let reason = drop_reason(rejection);
+        let code = match is_passing {
+            true => ReasonCode::UnspecifiedError,
+            false => ReasonCode::NotAuthorized,
         };
         Self {
             phrase: rejection.reason.clone(),
@@ -77,6 +78,14 @@ impl Drop {
     fn unavailable(reason: DropReason) -> Self {
         let drop = Self::new(reason, 503, ReasonCode::QuotaExceeded);
         Self { must_not_acknowledge: true, ..drop }
+    }
+}
+
+/// Under what a message is counted that is dropped because of its token.
+pub(super) fn drop_reason(rejection: &Rejection) -> DropReason {
+    match rejection.is_passing() {
+        true => DropReason::TokenUnvalidated,
+        false => DropReason::TokenRejected,
     }
 }
 
@@ -526,12 +535,18 @@ impl Core {
     }
 }
 
-/// A topic as it may be logged: an endpoint token is a credential.
+/// A topic as it may be logged: an endpoint token is a credential. Where the token would be is only
+/// known of a topic of the right shape; of any other nothing is shown but its size.
 fn without_token(topic: &str) -> String {
-    let mask = |(level, text)| if level == TOKEN_LEVEL { "***" } else { text };
-    match topic.starts_with("kp1/") {
-        true => topic.split('/').enumerate().map(mask).collect::<Vec<_>>().join("/"),
-        false => topic.to_owned(),
+    let levels: Vec<&str> = topic.split('/').collect();
+    match levels[..] {
+        ["kp1", app_version, extension, token, ..]
+            if ![app_version, extension, token].contains(&"") =>
+        {
+            let mask = |(level, text)| if level == TOKEN_LEVEL { "***" } else { text };
+            levels.iter().copied().enumerate().map(mask).collect::<Vec<_>>().join("/")
+        }
+        _ => format!("{} bytes in {} levels", topic.len(), levels.len()),
     }
 }
 

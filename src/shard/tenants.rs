@@ -9,7 +9,7 @@ use crate::auth::Requirement;
 #[derive(Debug, Clone, Default)]
 pub struct Tenants {
     /// Of tenants that nothing is said of.
-    pub others: Requirement,
+    others: Requirement,
     /// Of single tenants, by the configuration.
     pub configured: HashMap<Box<str>, Requirement>,
     /// Of single tenants, set since.
@@ -17,6 +17,11 @@ pub struct Tenants {
 }
 
 impl Tenants {
+    /// Every tenant demands `others`.
+    pub fn new(others: Requirement) -> Self {
+        Self { others, ..Self::default() }
+    }
+
     /// What a tenant demands.
     pub fn requirement(&self, tenant: &str) -> Requirement {
         let own = self.set.get(tenant).or_else(|| self.configured.get(tenant));
@@ -38,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_newest_and_most_special_word_counts() {
-        let mut tenants = Tenants { others: Requirement::Any, ..Tenants::default() };
+        let mut tenants = Tenants::new(Requirement::Any);
         tenants.configured.insert("acme".into(), Requirement::Basic);
         assert_eq!(tenants.requirement("other"), Requirement::Any);
         assert_eq!(tenants.requirement("acme"), Requirement::Basic);

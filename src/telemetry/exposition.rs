@@ -5,7 +5,7 @@
 
 use super::histogram::{BATCH_BUCKETS, Buckets, LATENCY_BUCKETS_US, SharedHistogram};
 use super::labels::{
-    AnswerStatus, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
     RevocationKind,
 };
 use super::{ControlCounters, Counter, ShardCounters, process};
@@ -112,6 +112,7 @@ const COUNTERS: &[Plain] = &[
         s.no_responders.get()
     }),
     ("ringgate_uplink_errors", "Errors reported by the NATS server.", |s| s.nats_errors.get()),
+    ("ringgate_auth_requests", "Attempts to ask a provider of credentials.", |s| s.asks_made.get()),
     ("ringgate_reports_lost", "Reports to the control thread lost.", |s| s.reports_lost.get()),
     ("ringgate_panics", "Panics caught in the handling of one connection.", |s| s.panics.get()),
     ("ringgate_read_buffers_exhausted", "Times no receive buffer was left.", |s| {
@@ -135,6 +136,18 @@ const GAUGES: &[Plain] = &[
         s.subscriptions.get()
     }),
     ("ringgate_endpoints", "Endpoints with a route.", |s| s.endpoints.get()),
+    ("ringgate_auth_requests_pending", "Questions to providers under way.", |s| {
+        s.asks_pending.get()
+    }),
+    (
+        "ringgate_auth_parked_bytes",
+        "Bytes of messages that wait for endpoint tokens to be validated.",
+        |s| s.parked_bytes.get(),
+    ),
+    ("ringgate_auth_verdicts", "Verdicts on endpoint tokens remembered.", |s| s.verdicts.get()),
+    ("ringgate_clients_authenticated", "Clients connected that have proven who they are.", |s| {
+        s.clients_authenticated.get()
+    }),
     ("ringgate_uplink_unconfirmed_bytes", "Bytes kept until NATS confirms them.", |s| {
         s.unconfirmed_bytes.get()
     }),
@@ -203,6 +216,9 @@ impl Out<'_, '_> {
         let refusals = ConnectRefusal::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_connects_refused", "CONNECTs answered with a refusal.");
         self.per_shard_by(name, "reason", refusals, |s| &s.connects_refused)?;
+        let asked = AskOutcome::ALL.iter().map(|outcome| outcome.as_str());
+        let name = ("ringgate_auth_requests_ended", "What came of asking providers.");
+        self.per_shard_by(name, "outcome", asked, |s| &s.asks_ended)?;
         let drops = DropReason::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_messages_dropped", "Messages dropped.");
         self.per_shard_by(name, "reason", drops, |s| &s.messages_dropped)?;

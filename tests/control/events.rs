@@ -3,13 +3,17 @@
 use super::rig::*;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt;
+use ringgate::admin::{Change, CredentialsApi};
 use ringgate::auth::{
-    Busy, Clerk, EndpointGrant, Method, Question, Rejection, Revocation, Ticket, Verdict,
+    Busy, Clerk, EndpointGrant, Method, Question, Rejection, Requirement, Revocation, Ticket,
+    Verdict,
 };
 use ringgate::codec::avro::Header;
 use ringgate::codec::avro::elce::ConnectivityEvent;
 use ringgate::codec::avro::{cap, ecap, tle};
-use ringgate::control::{Answers, OVER_NATS, Outcome, Service, answers};
+use ringgate::config::Secret;
+use ringgate::control::{Answers, OVER_NATS, Outcome, Providers, Service, answers};
+use ringgate::credentials::Credentials;
 use ringgate::shard::mail::Mail;
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
@@ -316,14 +320,24 @@ fn our_own_store_tells_the_shards_and_the_world_once_each() {
     let nats = Nats::connect(port);
     let mut events = nats.subscribe("kaa.v1.events.>");
     let (_, service) = service();
-    let (control, mut shards) = start_serving(&settings(port), Some(service)).expect("starts");
+    let folder = std::env::temp_dir().join(format!("ringgate-control-{}", std::process::id()));
+    let (changes, changed) = tokio::sync::mpsc::channel(1);
+    let api = CredentialsApi {
+        credentials: Credentials::open(&folder).expect("a store"),
+        bearer: Secret::new("pl4nted-bearer"),
+        changes: changes.clone(),
+        configured: Box::new(|_| Requirement::None),
+    };
+    let store = Some((api, changed));
+    let providers = Providers { store, service: Some(service), http: None };
+    let (control, mut shards) = start_serving(&settings(port), providers).expect("starts");
     until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
     let revocation = Revocation::Client {
         tenant: Some("t".into()),
         method: Some(Method::Basic),
         credentials_id: "id".into(),
     };
-    control.revocations().tell_blocking(revocation.clone());
+    changes.blocking_send(Change::Revoked(revocation.clone())).expect("control lives");
     let mut heard = [nats.next(&mut events), nats.next(&mut events)].map(|m| m.subject.to_string());
     heard.sort();
     let subjects = [
@@ -403,7 +417,8 @@ fn other_gateways_are_answered_over_nats() {
     let _server = Server::start(port);
     let nats = Nats::connect(port);
     let (_, service) = service();
-    let (control, mut shards) = start_serving(&settings(port), Some(service)).expect("starts");
+    let providers = Providers { service: Some(service), ..Providers::default() };
+    let (control, mut shards) = start_serving(&settings(port), providers).expect("starts");
     until("the link is up", || (metric(&control, "ringgate_doubts_total") > 0).then_some(()));
     let request = |token| {
         let mut datum = Vec::new();

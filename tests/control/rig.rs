@@ -2,7 +2,7 @@
 
 use ringgate::codec::avro::ExtensionData;
 use ringgate::config::{NatsUrl, ReplicaId, Settings};
-use ringgate::control::{Control, Outcome, Service, ShardHandle, StartError};
+use ringgate::control::{Control, Outcome, Providers, ShardHandle, StartError};
 use ringgate::shard::mail::{Mail, Mailbox, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters, clock};
 use std::io::{Read, Write};
@@ -106,12 +106,12 @@ pub fn settings(nats_port: u16) -> Settings {
 }
 
 pub fn start_with(settings: &Settings) -> Result<(Control, Vec<Shard>), StartError> {
-    start_serving(settings, None)
+    start_serving(settings, Providers::default())
 }
 
 pub fn start_serving(
     settings: &Settings,
-    service: Option<Service>,
+    providers: Providers,
 ) -> Result<(Control, Vec<Shard>), StartError> {
     let (sender, receiver) = reports();
     let (handles, shards) = (0..2)
@@ -124,7 +124,7 @@ pub fn start_serving(
             (handle, Shard { mailbox, reporter, link, counters })
         })
         .unzip();
-    Ok((Control::start_serving(settings, handles, receiver, service)?, shards))
+    Ok((Control::start(settings, handles, receiver, providers)?, shards))
 }
 
 /// Sends `request` as it is; returns the answer's head and body.
