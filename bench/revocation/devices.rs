@@ -19,13 +19,15 @@ const READ_BYTES: usize = 1024;
 
 /// MQTT 5.0 reason "administrative action" (MQTT-3.14.2.1).
 const ADMINISTRATIVE_ACTION: u8 = 0x98;
-/// Said once per arrival, so that an end that was seen is not said again.
+/// Said per arrival, so that a socket that has ended and is still open is not said all the time.
 const EDGE: u32 = libc::EPOLLET as u32;
 
 struct Device {
     username: String,
     is_v5: bool,
-    /// None once it is closed.
+    /// The gateway has closed: what the kernel reports from then on says nothing new.
+    is_closed: bool,
+    /// None once our side is closed too.
     stream: Option<TcpStream>,
 }
 
@@ -134,11 +136,14 @@ impl Devices {
     /// Takes what a device was sent; true if its connection is closed now.
     fn serve(&mut self, index: usize) -> Result<bool, String> {
         let device = &mut self.devices[index];
+        if device.is_closed {
+            return Ok(false);
+        }
         let Some(stream) = &mut device.stream else { return Ok(false) };
         let mut buffer = [0; READ_BYTES];
         loop {
             match stream.read(&mut buffer) {
-                Ok(0) => return Ok(true),
+                Ok(0) => break,
                 // DISCONNECT: two bytes of header, the reason, properties. It comes before the
                 // end, which the next read brings.
                 Ok(got) if device.is_v5 && buffer[0] == 0xe0 => {
@@ -151,15 +156,17 @@ impl Devices {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
                 Err(error) => return Err(format!("device {index}: {error}")),
             }
         }
+        device.is_closed = true;
+        Ok(true)
     }
 
     /// How many MQTT 5.0 devices were told why.
     pub fn farewells(&self) -> String {
-        let closed = |device: &&Device| device.is_v5 && device.stream.is_none();
+        let closed = |device: &&Device| device.is_v5 && device.is_closed;
         let closed = self.devices.iter().filter(closed).count();
         let Self { told, untold, .. } = self;
         format!("MQTT 5.0: {closed} closed, {told} with reason 0x98, {untold} with another")
@@ -174,7 +181,7 @@ impl Device {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(CONNACK_WITHIN))?;
         stream.write_all(&connect_packet(is_v5, index, &username))?;
-        Ok(Self { username, is_v5, stream: Some(stream) })
+        Ok(Self { username, is_v5, is_closed: false, stream: Some(stream) })
     }
 
     fn read_connack(&mut self) -> std::io::Result<()> {
