@@ -15,8 +15,8 @@ pub struct Held {
 /// The head of the table.
 pub fn print_head() {
     println!(
-        "{:<32} {:>8} {:>9} {:>9} {:>9}",
-        "revoked; ms until closed", "sessions", "p50", "p99", "max"
+        "{:<32} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "revoked; ms until closed", "sessions", "first", "p50", "p99", "max"
     );
 }
 
@@ -29,7 +29,7 @@ impl Latencies {
         self.0.extend_from_slice(&other.0);
     }
 
-    /// The smallest latency that so many percent do not exceed; none of nothing.
+    /// The smallest latency that so many percent do not exceed (0: the smallest); none of nothing.
     fn percentile(&self, percent: usize) -> Option<Duration> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -38,8 +38,9 @@ impl Latencies {
 
     /// A line of the table.
     pub fn print(&self, what: &str) {
-        let [p50, p99, max] = [50, 99, 100].map(|percent| shown(self.percentile(percent)));
-        println!("{what:<32} {:>8} {p50:>9} {p99:>9} {max:>9}", self.0.len());
+        let at = |percent| shown(self.percentile(percent));
+        let ([first, p50, p99, max], count) = ([0, 50, 99, 100].map(at), self.0.len());
+        println!("{what:<32} {count:>8} {first:>8} {p50:>8} {p99:>8} {max:>8}");
     }
 
     pub fn held(&self, limit: Duration) -> Held {

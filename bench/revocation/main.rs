@@ -110,7 +110,8 @@ fn shared(options: &Options, provider: &Provider) -> Result<Held, String> {
         let mut latencies = Latencies::default();
         latencies.count_close(&mut devices, provider, "shared", options.sessions as usize)?;
         latencies.print(&format!("shared credential, round {round}"));
-        eprintln!("  opened in {:.1} s; {}", opened.as_secs_f64(), devices.farewells());
+        let (opened_s, farewells) = (opened.as_secs_f64(), devices.farewells());
+        println!("  opened in {opened_s:.1} s; {farewells}");
         all.append(&latencies);
     }
     all.print("shared credential, all rounds");
@@ -131,7 +132,7 @@ fn single(options: &Options, provider: &Provider) -> Result<Held, String> {
         devices.expect_quiet(PAUSE)?;
     }
     latencies.print("one session of all");
-    eprintln!("  {}", devices.farewells());
+    println!("  {}", devices.farewells());
     Ok(latencies.held(SINGLE_HELD))
 }
 
