@@ -12,6 +12,7 @@ use crate::control::{
     answers,
 };
 use crate::credentials::{Credentials, MANAGEMENT_TOKEN_FILE_NAME, Workers, management_token};
+use crate::session::catalogue::AppId;
 use crate::shard::asks;
 use crate::shard::core::Clerks;
 use crate::shard::mail::{Mail, MailSender};
@@ -110,6 +111,7 @@ pub fn auth_settings(settings: &Settings, laid_down: &[(String, Requirement)]) -
     };
     AuthSettings {
         apps: settings.kaa.applications.keys().map(provider_of).collect(),
+        rejecting: rejecting(settings),
         client_provider: match auth.client_provider {
             config::ClientProvider::Trustful => Provider::Trustful,
             config::ClientProvider::Internal => Provider::Internal,
@@ -133,6 +135,13 @@ pub fn auth_settings(settings: &Settings, laid_down: &[(String, Requirement)]) -
         parked_bytes_max: auth.parked_bytes_max,
         parked_bytes_per_shard_max: auth.parked_bytes_max_per_shard,
     }
+}
+
+fn rejecting(settings: &Settings) -> Vec<AppId> {
+    // In the order of the catalogue.
+    let apps = (0..).map(AppId).zip(settings.kaa.applications.keys());
+    let rejects = |app: &str| settings.endpoint_elsewhere(app) == config::Elsewhere::Reject;
+    apps.filter(|(_, app)| rejects(app)).map(|(id, _)| id).collect()
 }
 
 fn tenants(settings: &Settings, laid_down: &[(String, Requirement)]) -> Tenants {

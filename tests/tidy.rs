@@ -26,11 +26,12 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "control",
         &["admin", "auth", "credentials", "shard::mail", "codec", "rt", "telemetry", "config"],
     ),
-    ("providers", &["control", "credentials", "admin", "shard", "auth", "config"]),
+    ("providers", &["control", "credentials", "admin", "shard", "session", "auth", "config"]),
     (
         "server",
         &[
             "providers",
+            "credentials",
             "control",
             "shard",
             "session",

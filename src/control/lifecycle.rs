@@ -102,6 +102,9 @@ fn take(
     health: &Health,
 ) {
     match report {
+        Report::EndpointWanted { shard, ask, endpoint, app_version } => {
+            switchboard.borrow_mut().endpoint_wanted(shard, ask, endpoint, &app_version);
+        }
         Report::EndpointHere { shard, endpoint, app_version } => {
             switchboard.borrow_mut().endpoint_here(shard, endpoint, &app_version);
         }

@@ -115,6 +115,11 @@ impl News {
         self.connectivity.as_ref().map_or(0, Connectivity::pending)
     }
 
+    /// The other replica that has an endpoint, where that is kept track of.
+    pub fn elsewhere(&self, endpoint: &str) -> Option<&str> {
+        self.connectivity.as_ref()?.elsewhere(endpoint)
+    }
+
     fn warn(&mut self, what: &str) {
         if let Some(suppressed) = self.log_limit.allow(clock::monotonic_ms()) {
             tracing::warn!(suppressed, "{what}");

@@ -73,6 +73,18 @@ impl Switchboard {
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
 
+    /// `shard` wants to have `endpoint`, which may be in one place only: it gets it unless another
+    /// shard or replica has it.
+    pub fn endpoint_wanted(&mut self, shard: u16, ask: u64, endpoint: Box<str>, version: &str) {
+        let holder = self.directory.holder(&endpoint);
+        let is_elsewhere = holder.is_some_and(|holder| holder != shard)
+            || self.news.elsewhere(&endpoint).is_some();
+        if !is_elsewhere {
+            self.endpoint_here(shard, endpoint, version);
+        }
+        self.post_surely(shard, Mail::Placed { ask, is_granted: !is_elsewhere });
+    }
+
     /// `shard` reports that nobody is left there who speaks for `endpoint`. Another shard that has
     /// it then gets its pushes, and need not be told: it gives them to who spoke last there.
     pub fn endpoint_gone(&mut self, shard: u16, endpoint: &str) {

@@ -160,6 +160,11 @@ impl Catalogue {
         self.versions.insert(name.into(), AppVersion { app, allowed });
     }
 
+    /// Whether there is an application version of that name.
+    pub fn has_version(&self, name: &str) -> bool {
+        self.versions.contains_key(name)
+    }
+
     /// The application an id of this catalogue names.
     pub fn app(&self, id: AppId) -> &App {
         &self.apps[usize::from(id.0)]

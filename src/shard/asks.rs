@@ -136,6 +136,12 @@ impl Asks {
         self.limits.timeout_ms
     }
 
+    /// A number that no question has had.
+    pub fn number(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
     /// The number of a new question, whose first attempt is to be made now.
     pub fn begin(
         &mut self,
@@ -144,7 +150,7 @@ impl Asks {
         provider: Provider,
         now_ms: u64,
     ) -> u64 {
-        self.next = self.next.wrapping_add(1);
+        self.number();
         if let (Purpose::Token { app }, Question::Token { token, .. }) = (&purpose, &question) {
             self.tokens.insert((*app, token.expose().into()), self.next);
         }

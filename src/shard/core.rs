@@ -25,6 +25,7 @@ use super::endpoints::Endpoints;
 use super::logins::Logins;
 use super::mail::{Mail, MailSender, Reporter};
 use super::parked::Parked;
+use super::place::Places;
 use super::pool::Pool;
 use super::recent::Recent;
 use super::registry::{Place, Registry};
@@ -90,6 +91,7 @@ pub struct Core {
     pub(super) ask_addresses: AskAddresses,
     pub(super) clerks: Clerks,
     pub(super) parked: Parked,
+    pub(super) places: Places,
     pub(super) clients: Clients,
     pub(super) logins: Logins,
     pub(super) throttle: Arc<Throttle>,
@@ -201,6 +203,7 @@ impl Core {
             ask_addresses,
             clerks,
             parked: Parked::default(),
+            places: Places::default(),
             clients: Clients::default(),
             logins,
             throttle,
@@ -243,6 +246,7 @@ impl Core {
                 self.guard(to.index, |core| core.session_moved(to, name, saved));
             }
             Mail::Answered { ask, verdict } => self.answered(ask, verdict),
+            Mail::Placed { ask, is_granted } => self.placed(ask, is_granted),
             Mail::Enforcement { tenant, requirement } => self.enforce(&tenant, requirement),
             Mail::Revoked(revocation) => self.revoked(&revocation),
             Mail::Doubt => self.doubt(),

@@ -77,6 +77,13 @@ pub enum Mail {
         /// The answer.
         verdict: Verdict,
     },
+    /// Whether the place of an endpoint that may be in one place only is here.
+    Placed {
+        /// The number under which it was asked.
+        ask: u64,
+        /// Whether it is; then the directory has it here already.
+        is_granted: bool,
+    },
     /// A tenant demands something else of its clients from now on.
     Enforcement {
         /// The tenant.
@@ -99,6 +106,17 @@ pub enum Report {
     EndpointHere {
         /// The reporting shard.
         shard: u16,
+        /// Id of the endpoint.
+        endpoint: Box<str>,
+        /// The application version it speaks as.
+        app_version: Box<str>,
+    },
+    /// A connection wants to speak for an endpoint that may be in one place only.
+    EndpointWanted {
+        /// The reporting shard.
+        shard: u16,
+        /// Under what number [`Mail::Placed`] answers.
+        ask: u64,
         /// Id of the endpoint.
         endpoint: Box<str>,
         /// The application version it speaks as.
@@ -247,6 +265,12 @@ impl Reporter {
     /// The endpoint speaks through this shard now, as that application version.
     pub fn endpoint_here(&mut self, endpoint: Box<str>, app_version: Box<str>) {
         self.report(Report::EndpointHere { shard: self.shard, endpoint, app_version });
+    }
+
+    /// A connection wants to speak for an endpoint that may be in one place only.
+    pub fn endpoint_wanted(&mut self, ask: u64, endpoint: Box<str>, app_version: Box<str>) {
+        let shard = self.shard;
+        self.report(Report::EndpointWanted { shard, ask, endpoint, app_version });
     }
 
     /// No connection that has spoken for the endpoint is left on this shard.

@@ -22,6 +22,7 @@ mod logins;
 pub mod mail;
 mod park;
 mod parked;
+mod place;
 mod pool;
 mod publish;
 mod recent;

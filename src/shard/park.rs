@@ -1,12 +1,14 @@
 //! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
 //! of the same connection flow on, and carried, or dropped, when the answer is there.
 
+use std::rc::Rc;
+
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
 use super::parked::{self, Message};
-use super::publish::drop_reason;
-use crate::auth::Known;
+use super::publish::{Stop, drop_reason};
+use crate::auth::{Grant, Known};
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::mqtt::QoS;
 use crate::session::{Incoming, Topic};
@@ -48,7 +50,7 @@ impl Core {
                 }
                 self.guard(key.index, |core| core.carry_on(key.index, &message, known));
             } else {
-                self.end_alone(&message, known);
+                self.end_alone(message, known);
             }
         }
         for key in held {
@@ -85,10 +87,10 @@ impl Core {
 
     /// Carries a message whose connection has ended meanwhile, or drops it. One of QoS 2 is dropped
     /// in any case: it was not acknowledged, so its client sends it again, and it must come once.
-    fn end_alone(&mut self, message: &Message, known: &Known) {
+    fn end_alone(&mut self, message: Message, known: &Known) {
         match known {
             Known::Good(grant, _) if message.qos != QoS::ExactlyOnce => {
-                self.carry_alone(message, &grant.endpoint_id);
+                self.carry_alone(message, grant);
             }
             Known::Good(..) => {}
             Known::Bad(rejection) => self.counters.dropped(drop_reason(rejection)),
@@ -97,16 +99,22 @@ impl Core {
 
     /// Carries a message whose connection has ended meanwhile. Nobody is owed anything for it, and
     /// it gives its endpoint no route.
-    fn carry_alone(&mut self, message: &Message, endpoint_id: &str) {
+    fn carry_alone(&mut self, message: Message, grant: &Rc<Grant>) {
         let catalogue = self.catalogue.clone();
-        let Ok(target) = catalogue.resolve(&message.topic) else { return };
+        let topic = message.topic.clone();
+        let Ok(target) = catalogue.resolve(&topic) else { return };
+        match self.check_place(grant, target.app_version, None) {
+            Ok(()) => {}
+            Err(Stop::Park(ask)) => return self.parked.push(ask, message),
+            Err(_) => return self.counters.dropped(DropReason::EndpointElsewhere),
+        }
         if self.refuses_publications() {
             return self.counters.dropped(DropReason::UplinkUnavailable);
         }
         let config_name = self.settings.config_name;
         let template = ClientDataTemplate::new(
             target.app_version,
-            Some(endpoint_id),
+            Some(&grant.endpoint_id),
             target.resource_path,
             config_name,
         );

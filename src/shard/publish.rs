@@ -14,7 +14,7 @@ use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
 use crate::codec::subjects;
 use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Incoming;
-use crate::session::catalogue::{AppId, Refusal, Target};
+use crate::session::catalogue::{AppId, Catalogue, Refusal, Target};
 use crate::session::topics::{EndpointKey, ResolvedTopic, TopicSlot};
 use crate::telemetry::{AnswerStatus, CloseReason, DropReason};
 use crate::uplink::ledger::{SubjectId, Tag};
@@ -52,7 +52,7 @@ impl Drop {
     }
 
     /// The provider does not know the token, or cannot tell.
-    fn rejected(rejection: &Rejection) -> Self {
+    pub(super) fn rejected(rejection: &Rejection) -> Self {
         let is_passing = rejection.is_passing();
         let reason = drop_reason(rejection);
         let code = match is_passing {
@@ -83,9 +83,10 @@ impl Drop {
 
 /// Under what a message is counted that is dropped because of its token.
 pub(super) fn drop_reason(rejection: &Rejection) -> DropReason {
-    match rejection.is_passing() {
-        true => DropReason::TokenUnvalidated,
-        false => DropReason::TokenRejected,
+    match rejection.status_code {
+        _ if rejection.is_passing() => DropReason::TokenUnvalidated,
+        409 => DropReason::EndpointElsewhere,
+        _ => DropReason::TokenRejected,
     }
 }
 
@@ -191,8 +192,8 @@ impl Core {
     }
 
     /// Makes the connection the one that speaks for a known topic's endpoint; `false` when the
-    /// topic must be resolved anew: its token has to be asked for again, something was revoked, or the
-    /// endpoint's route has gone.
+    /// topic must be resolved anew: its token has to be asked for again, something was revoked, or
+    /// the endpoint's route has gone.
     #[inline]
     fn speak_for(&mut self, index: u32, slot: TopicSlot) -> bool {
         let connection = &mut self.connections[index as usize];
@@ -223,6 +224,7 @@ impl Core {
         spoken.endpoints.insert(endpoint);
         if claim == Claim::New
             && let Some(endpoint) = self.endpoints.get(endpoint)
+            && !self.places.is_granted(endpoint.id())
         {
             let app_version = endpoint.app_version.clone();
             self.reporter.endpoint_here(endpoint.id().into(), app_version);
@@ -334,6 +336,7 @@ impl Core {
     ) -> Result<EndpointKey, Stop> {
         self.check_endpoints(index, &grant.endpoint_id)?;
         let holder = self.connections[index as usize].key(index);
+        self.check_place(grant, app_version, Some(holder))?;
         let (key, claim) = self.endpoints.claim(grant, app_version, holder);
         self.claimed(index, key, claim);
         Ok(key)
@@ -527,7 +530,7 @@ impl Core {
             shard = self.number,
             client_id = client_id.as_deref().unwrap_or(""),
             peer = self.peer(index),
-            topic = %without_token(topic),
+            topic = %without_token(&self.catalogue, topic),
             %reason,
             suppressed,
             "message dropped"
@@ -535,13 +538,13 @@ impl Core {
     }
 }
 
-/// A topic as it may be logged: an endpoint token is a credential. Where the token would be is only
-/// known of a topic of the right shape; of any other nothing is shown but its size.
-fn without_token(topic: &str) -> String {
+/// A topic as it may be logged: an endpoint token is a credential. Where it stands is only known of
+/// a topic that leads to an extension instance; of any other, nothing is shown but its size.
+fn without_token(catalogue: &Catalogue, topic: &str) -> String {
     let levels: Vec<&str> = topic.split('/').collect();
     match levels[..] {
-        ["kp1", app_version, extension, token, ..]
-            if ![app_version, extension, token].contains(&"") =>
+        ["kp1", app_version, extension, ..]
+            if catalogue.has_version(app_version) && catalogue.id_of(extension).is_some() =>
         {
             let mask = |(level, text)| if level == TOKEN_LEVEL { "***" } else { text };
             levels.iter().copied().enumerate().map(mask).collect::<Vec<_>>().join("/")

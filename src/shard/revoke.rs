@@ -102,6 +102,7 @@ impl Core {
 
     /// Verdicts of remote providers may have been revoked without our hearing of it.
     pub(super) fn doubt(&mut self) {
+        self.ask_places_again();
         let auth = &self.settings.auth;
         let is_remote = |app: AppId| auth.provider(app).is_over_nats();
         if !auth.apps.iter().any(|provider| provider.is_over_nats())

@@ -53,6 +53,8 @@ pub struct ShardSettings {
 pub struct AuthSettings {
     /// Who identifies the endpoints of each application, by its place in the catalogue.
     pub apps: Vec<Provider>,
+    /// Applications whose endpoints are rejected while they are connected elsewhere.
+    pub rejecting: Vec<AppId>,
     /// Who knows clients.
     pub client_provider: Provider,
     /// Tenant of clients whose user name has none.
@@ -93,6 +95,7 @@ impl Default for AuthSettings {
     fn default() -> Self {
         Self {
             apps: vec![Provider::Trustful],
+            rejecting: Vec::new(),
             client_provider: Provider::Trustful,
             default_tenant: "default".into(),
             ecap_instance: "cm".into(),

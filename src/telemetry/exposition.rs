@@ -521,7 +521,7 @@ mod tests {
         let labels = labels.strip_suffix('}').expect("labels are closed");
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').expect("a label has a value");
-            let allowed = ["shard", "qos", "reason", "status", "kind", "le", "version"];
+            let allowed = ["shard", "qos", "reason", "status", "outcome", "kind", "le", "version"];
             assert!(allowed.contains(&key), "{label}");
             assert!(value.len() >= 3 && value.starts_with('"') && value.ends_with('"'), "{label}");
         }

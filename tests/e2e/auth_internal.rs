@@ -256,6 +256,12 @@ fn a_gateway_serves_its_credentials_to_another() {
         settings.set("ringgate.auth.endpoint-provider", "ecap");
         settings.set("ringgate.auth.client-provider", "cap");
     });
+    // Only then does the one hear questions, and does the other not ask everything once more.
+    for gateway in [&serving, &asking] {
+        eventually("the control link to come up", || {
+            (gateway.metric("ringgate_doubts_total", &[]) >= 1.0).then_some(())
+        });
+    }
     let dcx = crate::harness::extension::Extension::start(
         &nats.url(),
         "dcx",

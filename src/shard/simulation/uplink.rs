@@ -168,6 +168,7 @@ impl World {
 
     pub(super) fn take_report(&mut self, report: Report) {
         match report {
+            Report::EndpointWanted { .. } => unreachable!("no application rejects"),
             Report::EndpointHere { shard, endpoint, .. } => {
                 let before = self.directory.insert(endpoint.to_string(), usize::from(shard));
                 if let Some(before) = before.filter(|before| *before != usize::from(shard)) {
