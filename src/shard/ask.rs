@@ -294,6 +294,9 @@ impl Core {
                 Due::TimedOut(number) | Due::Exhausted(number) if self.must_be_patient(number) => {
                     self.asks.excuse(number, self.now.ms);
                 }
+                // A clerk answers sooner or later: a storm of logins must not grow by itself.
+                Due::TimedOut(number)
+                    if self.is_with_clerk(number) && self.asks.wait_on(number, self.now.ms) => {}
                 Due::TimedOut(number) => {
                     self.counters.asked(AskOutcome::TimedOut);
                     self.attempt_failed(number, asks::timed_out());
@@ -304,6 +307,10 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn is_with_clerk(&self, number: u64) -> bool {
+        self.asks.get(number).is_some_and(|ask| !ask.provider.is_over_nats())
     }
 
     /// While NATS is away, messages wait for it, and so do the questions they depend on. A client

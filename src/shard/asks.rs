@@ -187,6 +187,17 @@ impl Asks {
         }
     }
 
+    /// Who was asked has the question still, and is waited for as long as for another attempt;
+    /// `false` when that has been done often enough. To ask again would only add to his work.
+    pub fn wait_on(&mut self, number: u64, now_ms: u64) -> bool {
+        let may_wait =
+            self.asks.get(&number).is_some_and(|ask| ask.attempts < self.limits.attempts_max);
+        if may_wait {
+            self.attempted(number, now_ms);
+        }
+        may_wait
+    }
+
     /// The attempt just made could not be sent: the next one is made after a pause.
     pub fn unsent(&mut self, number: u64, now_ms: u64) {
         if let Some(ask) = self.asks.get_mut(&number) {
@@ -329,6 +340,17 @@ mod tests {
         assert!(matches!(asks.failed(number, 2200), Next::GiveUp(_)));
         assert!(asks.is_empty() && asks.tokens.is_empty());
         assert!(matches!(asks.failed(number, 2200), Next::Unknown), "late");
+    }
+
+    #[test]
+    fn who_has_a_question_still_is_waited_for_but_not_for_ever() {
+        let mut asks = Asks::new(LIMITS);
+        let number = token(&mut asks, "t");
+        assert!(asks.wait_on(number, 1000));
+        assert!(asks.due(1999).is_empty());
+        assert_eq!(asks.due(2000), [Due::TimedOut(number)]);
+        assert!(!asks.wait_on(number, 2000));
+        assert!(matches!(asks.failed(number, 2000), Next::GiveUp(_)));
     }
 
     #[test]
