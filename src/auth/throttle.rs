@@ -15,6 +15,12 @@ const STRIPES: usize = 16;
 /// Addresses and user names remembered per stripe.
 const REMEMBERED_PER_STRIPE_MAX: usize = 8_192;
 
+/// What a failure counts.
+const FAILURE: u64 = 1000;
+/// What an attempt under way counts until it is known how it ends: so that guesses made at the same
+/// time are bounded, and a fleet that comes back at the same time with good credentials is let in.
+const ATTEMPT: u64 = FAILURE / 50;
+
 /// How many failures are borne.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -73,41 +79,50 @@ impl Throttle {
         let Limits { per_address, per_username, .. } = self.limits;
         let address_is_free =
             address.is_none_or(|address| self.is_free(network(address), per_address, now_ms));
-        address_is_free && self.is_free(username, per_username, now_ms)
+        address_is_free && (username.is_empty() || self.is_free(username, per_username, now_ms))
     }
 
-    /// Whether he may try, and if so an attempt that counts as failed until it is
-    /// [forgiven](Self::forgive): of attempts at the same time no more than the limit get through.
+    /// Whether he may try. If so, an attempt is under way, which counts a little until it has
+    /// [failed](Self::failed) or [not](Self::forgive). Certificates have no user name, and are
+    /// bounded by address only.
     pub fn try_now(&self, address: Option<IpAddr>, username: &str, now_ms: u64) -> bool {
         let may_try = self.may_try(address, username, now_ms);
         if may_try {
-            self.failed(address, username, now_ms);
+            self.fill_both(address, username, ATTEMPT, now_ms);
         }
         may_try
     }
 
-    /// An attempt has not failed after all.
+    /// An attempt under way has not failed.
     pub fn forgive(&self, address: Option<IpAddr>, username: &str) {
         if let Some(address) = address {
             self.empty(network(address));
         }
-        self.empty(username);
+        if !username.is_empty() {
+            self.empty(username);
+        }
     }
 
     fn empty(&self, who: impl Hash) {
         let hash = self.hasher.hash_one(who);
         if let Some(bucket) = self.stripe(hash).peek_mut(&hash) {
-            bucket.level = bucket.level.saturating_sub(1000);
+            bucket.level = bucket.level.saturating_sub(ATTEMPT);
         }
     }
 
-    /// He has failed.
-    fn failed(&self, address: Option<IpAddr>, username: &str, now_ms: u64) {
+    /// An attempt under way has failed.
+    pub fn failed(&self, address: Option<IpAddr>, username: &str, now_ms: u64) {
+        self.fill_both(address, username, FAILURE - ATTEMPT, now_ms);
+    }
+
+    fn fill_both(&self, address: Option<IpAddr>, username: &str, by: u64, now_ms: u64) {
         let Limits { per_address, per_username, .. } = self.limits;
         if let Some(address) = address {
-            self.fill(network(address), per_address, now_ms);
+            self.fill(network(address), per_address, by, now_ms);
         }
-        self.fill(username, per_username, now_ms);
+        if !username.is_empty() {
+            self.fill(username, per_username, by, now_ms);
+        }
     }
 
     fn is_free(&self, who: impl Hash, failures_max: u32, now_ms: u64) -> bool {
@@ -117,10 +132,10 @@ impl Throttle {
         let hash = self.hasher.hash_one(who);
         let Some(bucket) = self.stripe(hash).peek(&hash).copied() else { return true };
         let level = bucket.level_at(now_ms, failures_max, self.limits.window_ms);
-        level + 1000 <= u64::from(failures_max) * 1000
+        level + ATTEMPT <= u64::from(failures_max) * FAILURE
     }
 
-    fn fill(&self, who: impl Hash, failures_max: u32, now_ms: u64) {
+    fn fill(&self, who: impl Hash, failures_max: u32, by: u64, now_ms: u64) {
         if failures_max == 0 {
             return;
         }
@@ -128,7 +143,7 @@ impl Throttle {
         let mut stripe = self.stripe(hash);
         let bucket = stripe.get(&hash).copied();
         let level =
-            bucket.map_or(0, |b| b.level_at(now_ms, failures_max, self.limits.window_ms)) + 1000;
+            bucket.map_or(0, |b| b.level_at(now_ms, failures_max, self.limits.window_ms)) + by;
         stripe.put(hash, Bucket { level, at_ms: now_ms });
         if stripe.len() > REMEMBERED_PER_STRIPE_MAX {
             stripe.pop_lru();
@@ -156,6 +171,11 @@ mod tests {
 
     const LIMITS: Limits = Limits { per_address: 3, per_username: 2, window_ms: 60_000 };
 
+    fn fail(throttle: &Throttle, address: Option<IpAddr>, username: &str) {
+        throttle.try_now(address, username, 0);
+        throttle.failed(address, username, 0);
+    }
+
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().expect("an address"))
     }
@@ -166,11 +186,10 @@ mod tests {
         let here = address("192.0.2.1");
         for n in 0..3 {
             assert!(throttle.may_try(here, "a", 0), "failure {n}");
-            throttle.failed(here, &format!("user-{n}"), 0);
+            fail(&throttle, here, &format!("user-{n}"));
         }
         assert!(!throttle.may_try(here, "a", 0));
         assert!(throttle.may_try(address("192.0.2.2"), "a", 0));
-        assert!(!throttle.may_try(here, "a", 19_999));
         assert!(throttle.may_try(here, "a", 20_000), "a third of the window frees one of three");
     }
 
@@ -178,18 +197,20 @@ mod tests {
     fn attempts_at_the_same_time_count_until_they_are_forgiven() {
         let throttle = Throttle::new(LIMITS);
         let here = address("192.0.2.1");
-        assert!(throttle.try_now(here, "a", 0) && throttle.try_now(here, "a", 0));
+        let together = (2 * FAILURE / ATTEMPT) as usize;
+        assert!((0..together).all(|_| throttle.try_now(here, "a", 0)));
         assert!(!throttle.try_now(here, "a", 0));
         throttle.forgive(here, "a");
         assert!(throttle.try_now(here, "a", 0));
         assert!(!throttle.try_now(here, "a", 0));
+        assert!(throttle.try_now(here, "", 0), "certificates do not shut each other out");
     }
 
     #[test]
     fn a_user_name_is_shut_out_wherever_its_failures_come_from() {
         let throttle = Throttle::new(LIMITS);
-        throttle.failed(address("192.0.2.1"), "a", 0);
-        throttle.failed(address("192.0.2.2"), "a", 0);
+        fail(&throttle, address("192.0.2.1"), "a");
+        fail(&throttle, address("192.0.2.2"), "a");
         assert!(!throttle.may_try(address("192.0.2.3"), "a", 0));
         assert!(throttle.may_try(address("192.0.2.3"), "b", 0));
         assert!(throttle.may_try(address("192.0.2.3"), "a", 30_000));
@@ -199,7 +220,7 @@ mod tests {
     fn a_host_cannot_change_its_ipv6_address_to_be_let_in() {
         let throttle = Throttle::new(LIMITS);
         for n in 0..3 {
-            throttle.failed(address(&format!("2001:db8::{n}")), &format!("user-{n}"), 0);
+            fail(&throttle, address(&format!("2001:db8::{n}")), &format!("user-{n}"));
         }
         assert!(!throttle.may_try(address("2001:db8::ffff:ffff:ffff:ffff"), "a", 0));
         assert!(throttle.may_try(address("2001:db8:0:1::"), "a", 0));
@@ -209,7 +230,7 @@ mod tests {
     fn no_limit_lets_everybody_try_and_remembers_nobody() {
         let throttle = Throttle::new(Limits { per_address: 0, per_username: 0, window_ms: 1 });
         for _ in 0..1000 {
-            throttle.failed(address("192.0.2.1"), "a", 0);
+            fail(&throttle, address("192.0.2.1"), "a");
         }
         assert!(throttle.may_try(address("192.0.2.1"), "a", 0));
         assert!(throttle.stripes.iter().all(|stripe| stripe.lock().expect("unharmed").is_empty()));
@@ -219,7 +240,7 @@ mod tests {
     fn its_memory_is_bounded() {
         let throttle = Throttle::new(LIMITS);
         for n in 0..2 * STRIPES * REMEMBERED_PER_STRIPE_MAX {
-            throttle.failed(None, &n.to_string(), 0);
+            fail(&throttle, None, &n.to_string());
         }
         for stripe in &throttle.stripes {
             assert!(stripe.lock().expect("unharmed").len() <= REMEMBERED_PER_STRIPE_MAX);

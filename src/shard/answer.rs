@@ -68,7 +68,7 @@ impl Core {
     ) -> Result<(), DropReason> {
         let index = asker.connection.index;
         let endpoint = data.endpoint_id.and_then(|id| self.endpoints.find_key(id));
-        self.write_answer(data, extension, endpoint)?;
+        self.write_answer(data, extension, endpoint, asker.connection)?;
         if let Some(subject) = reply_to {
             self.set_affinity(index, extension, endpoint, subject);
         }
@@ -124,10 +124,12 @@ impl Core {
         data: &ExtensionData<'_>,
         extension: &Extension,
         endpoint: Option<EndpointKey>,
+        asker: ConnectionKey,
     ) -> Result<(), DropReason> {
         let route = endpoint.and_then(|key| self.endpoints.get(key));
-        if data.endpoint_id.is_some() && route.is_none() {
-            // Its token has been revoked, or its speaker is long gone.
+        let token = route.and_then(|route| route.token_of(asker));
+        if data.endpoint_id.is_some() && token.is_none() {
+            // Its token has been revoked, or it has not spoken for the endpoint for long.
             return Err(DropReason::NoRoute);
         }
         let app_version = data
@@ -138,7 +140,7 @@ impl Core {
         let topic = ResponseTopic {
             app_version,
             extension: &extension.name,
-            token: route.map(|route| route.token()),
+            token,
             resource_path: data.resource_path,
             request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
             outcome,
@@ -323,14 +325,16 @@ impl Core {
         let extension = catalogue.extension(extension);
         let Ok(data) = ClientData::decode(datum) else { return };
         let route = data.endpoint_id.and_then(|id| self.endpoints.find(id));
-        if data.endpoint_id.is_some() && route.is_none() {
+        let asker = self.connections[index as usize].key(index);
+        let token = route.and_then(|route| route.token_of(asker));
+        if data.endpoint_id.is_some() && token.is_none() {
             return;
         }
         let mut topic = Vec::new();
         ResponseTopic {
             app_version: data.app_version_name,
             extension: &extension.name,
-            token: route.map(|route| route.token()),
+            token,
             resource_path: data.resource_path,
             request_id: data.request_id.and_then(|id| u32::try_from(id).ok()),
             outcome: kp1::Outcome::Error,

@@ -193,7 +193,8 @@ impl Core {
             return self.log_asking("a credentials service answers what does not decode");
         };
         let number = number_of(&self.settings.replica, response.correlation_id);
-        let verdict = |ask: &Ask| verdict_of(&response, &ask.question);
+        let tenant = &self.settings.auth.default_tenant;
+        let verdict = |ask: &Ask| verdict_of(&response, ask, tenant);
         match number.and_then(|number| Some((number, verdict(self.asks.get(number)?)))) {
             Some((number, verdict)) => self.answered(number, verdict),
             None => self.counters.asked(AskOutcome::Late),
@@ -435,7 +436,8 @@ fn decode<'a>(message: &str, datum: &'a [u8]) -> Option<Response<'a>> {
 }
 
 /// What an answer means for the question it is given to.
-fn verdict_of(response: &Response<'_>, question: &Question) -> Verdict {
+/// 16/ECAP knows no tenants: who proves himself by a certificate there is of `default_tenant`.
+fn verdict_of(response: &Response<'_>, ask: &Ask, default_tenant: &str) -> Verdict {
     let status_code = response.status_code;
     if !(200..300).contains(&status_code) {
         // Nobody can be refused with a status that is none of an error.
@@ -445,7 +447,7 @@ fn verdict_of(response: &Response<'_>, question: &Question) -> Verdict {
         let reason = response.reason.map(Into::into);
         return Verdict::Rejected(Rejection { status_code, reason });
     }
-    match (&response.kind, question) {
+    match (&response.kind, &ask.question) {
         (
             ResponseKind::Token { endpoint_id: Some(endpoint_id), token_id },
             Question::Token { .. },
@@ -456,6 +458,7 @@ fn verdict_of(response: &Response<'_>, question: &Question) -> Verdict {
         (ResponseKind::Client { tenant, id, client_id }, question) => {
             let tenant = match question {
                 Question::Basic { tenant, .. } => Some(&**tenant),
+                Question::Certificate(_) if ask.provider == Provider::Ecap => Some(default_tenant),
                 Question::Certificate(_) => *tenant,
                 Question::Token { .. } => None,
             };

@@ -48,9 +48,11 @@ impl Endpoint {
         &self.holder.grant.endpoint_id
     }
 
-    /// The token it was last named by.
-    pub fn token(&self) -> &str {
-        &self.holder.grant.token
+    /// The token a connection speaks for it with; another's is not for it to see.
+    pub fn token_of(&self, connection: ConnectionKey) -> Option<&str> {
+        let speakers = std::iter::once(&self.holder).chain(&self.earlier);
+        let speaker = speakers.into_iter().find(|speaker| speaker.connection == connection)?;
+        Some(&speaker.grant.token)
     }
 
     fn take(&mut self, speaker: Speaker) -> Claim {

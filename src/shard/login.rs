@@ -101,6 +101,7 @@ impl Core {
                 self.logins.remember(question, client, until_ms);
             }
             Err(rejection) if !rejection.is_passing() => {
+                self.throttle.failed(address, username, self.now.ms);
                 self.log_refused(address, username, "its credentials are not good");
             }
             Err(_) => self.log_refused(address, username, "nobody can say who it is"),

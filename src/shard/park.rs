@@ -1,14 +1,12 @@
 //! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
 //! of the same connection flow on, and carried, or dropped, when the answer is there.
 
-use std::rc::Rc;
-
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
 use super::parked::{self, Message};
 use super::publish::{Stop, drop_reason};
-use crate::auth::{Grant, Known};
+use crate::auth::Known;
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::mqtt::QoS;
 use crate::session::{Incoming, Topic};
@@ -45,7 +43,7 @@ impl Core {
             let key = message.connection;
             if let Some(connection) = self.open_connection(key) {
                 connection.parked_bytes -= message.bytes() as u32;
-                if connection.hold == Hold::Parked {
+                if matches!(connection.hold, Hold::Parked | Hold::Window) {
                     held.push(key);
                 }
                 self.guard(key.index, |core| core.carry_on(key.index, &message, known));
@@ -55,10 +53,14 @@ impl Core {
         }
         for key in held {
             let max = self.settings.auth.parked_bytes_max;
-            let may_go_on = |c: &mut super::connection::Connection| {
-                c.hold == Hold::Parked && (c.parked_bytes as usize) < max
-            };
-            if self.open_connection(key).is_some_and(may_go_on) {
+            let policy = &self.settings.policy;
+            let connection = self.find(key).filter(|connection| connection.life == Life::Open);
+            let may_go_on = connection.is_some_and(|connection| match connection.hold {
+                Hold::Parked => (connection.parked_bytes as usize) < max,
+                Hold::Window => !connection.session.window_is_full(policy),
+                _ => false,
+            });
+            if may_go_on {
                 self.resume(key.index);
             }
         }
@@ -89,9 +91,7 @@ impl Core {
     /// in any case: it was not acknowledged, so its client sends it again, and it must come once.
     fn end_alone(&mut self, message: Message, known: &Known) {
         match known {
-            Known::Good(grant, _) if message.qos != QoS::ExactlyOnce => {
-                self.carry_alone(message, grant);
-            }
+            Known::Good(..) if message.qos != QoS::ExactlyOnce => self.carry_alone(message),
             Known::Good(..) => {}
             Known::Bad(rejection) => self.counters.dropped(drop_reason(rejection)),
         }
@@ -99,15 +99,22 @@ impl Core {
 
     /// Carries a message whose connection has ended meanwhile. Nobody is owed anything for it, and
     /// it gives its endpoint no route.
-    fn carry_alone(&mut self, message: Message, grant: &Rc<Grant>) {
+    fn carry_alone(&mut self, message: Message) {
         let catalogue = self.catalogue.clone();
         let topic = message.topic.clone();
         let Ok(target) = catalogue.resolve(&topic) else { return };
-        match self.check_place(grant, target.app_version, None) {
-            Ok(()) => {}
+        let Some(token) = target.token else { return };
+        // Anew: it may have been revoked while the message waited.
+        let identified = self.identify(target.app, token).and_then(|(grant, _)| {
+            self.check_place(&grant, target.app_version, None)?;
+            Ok(grant)
+        });
+        let grant = match identified {
+            Ok(grant) => grant,
             Err(Stop::Park(ask)) => return self.parked.push(ask, message),
-            Err(_) => return self.counters.dropped(DropReason::EndpointElsewhere),
-        }
+            Err(Stop::Drop(dropped)) => return self.counters.dropped(dropped.reason()),
+            Err(Stop::Ended) => return,
+        };
         if self.refuses_publications() {
             return self.counters.dropped(DropReason::UplinkUnavailable);
         }

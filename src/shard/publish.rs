@@ -67,6 +67,11 @@ impl Drop {
         }
     }
 
+    /// Under what it is counted.
+    pub(super) fn reason(&self) -> DropReason {
+        self.reason
+    }
+
     fn wrong_tenant() -> Self {
         Self::new(DropReason::WrongTenant, 403, ReasonCode::NotAuthorized)
     }
@@ -267,7 +272,7 @@ impl Core {
     }
 
     /// Whose token it is, and until when that holds.
-    fn identify(&mut self, app: AppId, token: &str) -> Result<(Rc<Grant>, u64), Stop> {
+    pub(super) fn identify(&mut self, app: AppId, token: &str) -> Result<(Rc<Grant>, u64), Stop> {
         if self.settings.auth.provider(app) == Provider::Trustful {
             let (token, endpoint_id) = (token.into(), token.into());
             let grant = Grant { app: app.0, token, endpoint_id, token_id: None };
@@ -327,7 +332,12 @@ impl Core {
         Ok((slot, request_id))
     }
 
-    /// Makes a connection speak for the endpoint of a token.
+    fn is_of_one_tenant(&self, app: u16, other: u16) -> bool {
+        self.catalogue.app(AppId(app)).tenant == self.catalogue.app(AppId(other)).tenant
+    }
+
+    /// Makes a connection speak for the endpoint of a token. One whose id another tenant's endpoint
+    /// has is not let take its route over.
     fn claim(
         &mut self,
         index: u32,
@@ -336,6 +346,10 @@ impl Core {
     ) -> Result<EndpointKey, Stop> {
         self.check_endpoints(index, &grant.endpoint_id)?;
         let holder = self.connections[index as usize].key(index);
+        let other = self.endpoints.find(&grant.endpoint_id).map(|e| e.holder.grant.app);
+        if other.is_some_and(|other| !self.is_of_one_tenant(other, grant.app)) {
+            return Err(Stop::Drop(Drop::wrong_tenant()));
+        }
         self.check_place(grant, app_version, Some(holder))?;
         let (key, claim) = self.endpoints.claim(grant, app_version, holder);
         self.claimed(index, key, claim);

@@ -84,15 +84,17 @@ fn failures_are_forgotten_with_time() {
 
 #[test]
 fn guesses_made_at_the_same_time_count_too() {
-    const LIMIT: usize = 5;
+    const FAILURES: u64 = 2;
+    // Fifty under way count as much as one that has failed.
+    const LIMIT: usize = 100;
     let bench = Secured::start_with(|settings| {
-        limits(settings, LIMIT as u64, 0, LONG_S);
+        limits(settings, FAILURES, 0, LONG_S);
         // So that nothing times out before all guesses are there.
         settings.set("ringgate.auth.request-timeout-ms", 20_000);
         settings.set("ringgate.shards", 1);
     });
     bench.provider.behave(Behaviour::Hold);
-    let mut devices: Vec<Device> = (0..40)
+    let mut devices: Vec<Device> = (0..LIMIT + 20)
         .map(|number| {
             let mut device = Device::open(bench.gateway.mqtt, V5);
             let guess = Connect::new(V5, &format!("client-{number}"))
