@@ -69,11 +69,11 @@ pub fn build(group: u64) -> (Core, Receiver<Report>, Arc<Desk>) {
         apps: vec![Provider::Internal; APPS.len()],
         client_provider: Provider::Internal,
         asks: asks::Limits { asks_max: 6, timeout_ms: ASK_TIMEOUT_MS, attempts_max: 2 },
-        verdicts_max: if group % 3 == 0 { 3 } else { 100 },
+        verdicts_max: if group.is_multiple_of(3) { 3 } else { 100 },
         verdict_ttl_ms: VERDICT_TTL_MS,
         rejection_ttl_ms: 500,
-        parked_bytes_max: if group % 5 == 0 { 300 } else { 4000 },
-        parked_bytes_per_shard_max: if group % 7 == 0 { 600 } else { 100_000 },
+        parked_bytes_max: if group.is_multiple_of(5) { 300 } else { 4000 },
+        parked_bytes_per_shard_max: if group.is_multiple_of(7) { 600 } else { 100_000 },
         ..AuthSettings::default()
     };
     let limits = throttle::Limits { per_address: 0, per_username: 0, window_ms: 1 };
