@@ -120,6 +120,22 @@ impl World {
         self.settle();
     }
 
+    /// The next moment, before which nothing was carried that has not come to NATS. While the link
+    /// is up, all that is carried is there: what waits still counts as if it came afterwards.
+    /// Unless its device has left: it was owed that then.
+    fn next_moment_of_waiting(&mut self) -> u64 {
+        let now = self.desk.next_moment();
+        if self.link_is_up {
+            for message in self.messages.iter_mut().filter(|message| !message.has_arrived) {
+                message.token_at = now + 1;
+                if !self.devices[message.device].has_ended {
+                    message.at = now + 1;
+                }
+            }
+        }
+        now
+    }
+
     /// The provider suspends or revokes a token, or makes a suspended one good again.
     fn change_token(&mut self) {
         let at = self.random.below(TOKENS.len() - 1);
@@ -131,7 +147,7 @@ impl World {
             true => self.tokens[at].is_suspended = true,
             false => self.tokens[at].is_revoked = true,
         }
-        self.tokens[at].revoked_at = self.desk.next_moment();
+        self.tokens[at].revoked_at = self.next_moment_of_waiting();
         let revocation = Revocation::Tokens {
             app: APPS[token.app].0.into(),
             endpoint_id: token.endpoint.into(),
@@ -153,7 +169,7 @@ impl World {
             true => self.users[at].is_suspended = true,
             false => self.users[at].is_revoked = true,
         }
-        let now = self.desk.next_moment();
+        let now = self.next_moment_of_waiting();
         self.users[at].revoked_at = now;
         let (_, tenant, id) = USERS[at];
         let says_all = self.random.percent(50);
@@ -187,7 +203,7 @@ impl World {
     fn unregister(&mut self) {
         let app = self.random.below(APPS.len());
         let tenant = APPS[app].1;
-        let now = self.desk.next_moment();
+        let now = self.next_moment_of_waiting();
         for (at, token) in TOKENS.iter().enumerate() {
             if token.app == app {
                 self.tokens[at].revoked_at = now;

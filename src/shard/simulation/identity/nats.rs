@@ -8,10 +8,14 @@ use crate::shard::mail::Mail;
 impl World {
     /// The link writes what there is to write.
     pub(super) fn write(&mut self) {
-        if !self.link_is_up {
-            return;
+        while self.link_is_up {
+            let taken = self.core.ledger.borrow_mut().take_for_write();
+            let Some(bytes) = taken else { return };
+            self.write_batch(bytes);
         }
-        let Some(bytes) = self.core.ledger.borrow_mut().take_for_write() else { return };
+    }
+
+    fn write_batch(&mut self, bytes: Vec<u8>) {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let end = rest.iter().position(|byte| *byte == b'\n').expect("a whole line") + 1;
@@ -49,7 +53,8 @@ impl World {
             let standing = &self.tokens[at];
             let asked_at = standing.granted_asked_at;
             assert!(asked_at > 0, "message {number} with a token nobody has granted");
-            let is_revoked = standing.revoked_at < message.at && asked_at < standing.revoked_at;
+            let is_revoked =
+                standing.revoked_at < message.token_at && asked_at < standing.revoked_at;
             assert!(!is_revoked, "message {number} with a revoked token");
         }
         if let Some((user, _)) = device.login {

@@ -26,8 +26,10 @@ pub struct Message {
     pub qos: u8,
     pub token: Option<usize>,
     pub app: usize,
-    /// When the shard got it.
+    /// When the shard got it, or later, as long as it has waited there.
     pub at: u64,
+    /// The same as to its token.
+    pub token_at: u64,
     /// Its device was not let talk for the tenant at that time, and it was taken at once.
     pub is_forbidden: bool,
     pub has_arrived: bool,
@@ -170,6 +172,7 @@ impl World {
             token,
             app,
             at,
+            token_at: at,
             is_forbidden: is_direct && !is_met,
             has_arrived: false,
             is_confirmed: false,
