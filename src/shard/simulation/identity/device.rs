@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::provider::{PASSWORD, TOKENS, USERS};
+use super::provider::{APPS, PASSWORD, TOKENS, USERS};
+use crate::auth::Requirement;
 use crate::shard::simulation::wire::{self, FromServer};
 
 /// One connection.
@@ -20,6 +21,8 @@ pub struct Device {
     pub banned_at: Option<u64>,
     /// Packet ids and messages of QoS 1 and 2 that are not acknowledged.
     pub owed: [VecDeque<(u16, usize)>; 2],
+    /// Applications it has spoken for, as NATS knows.
+    pub spoken: [bool; APPS.len()],
     /// Tokens it has named.
     pub named: [bool; TOKENS.len()],
     incoming: Vec<u8>,
@@ -63,6 +66,15 @@ pub fn connect(level: u8, client_id: &str, clean: bool, login: Option<(usize, bo
 }
 
 impl Device {
+    /// Whether it has proven what a tenant demands.
+    pub fn meets(&self, requirement: Requirement) -> bool {
+        match requirement {
+            Requirement::None => true,
+            Requirement::Certificate => false,
+            Requirement::Basic | Requirement::Any => self.login.is_some(),
+        }
+    }
+
     pub fn new(index: u32, level: u8, login: Option<(usize, bool)>, connected_at: u64) -> Self {
         Self {
             index,
@@ -73,6 +85,7 @@ impl Device {
             has_ended: false,
             banned_at: None,
             owed: Default::default(),
+            spoken: Default::default(),
             named: Default::default(),
             incoming: Vec::new(),
         }

@@ -226,6 +226,10 @@ impl World {
         let tenant = APPS[app].1.into();
         self.core.mail(Mail::Enforcement { tenant, requirement: Some(requirement) });
         self.settle();
+        for device in &self.devices {
+            let may_stay = device.has_ended || !device.spoken[app] || device.meets(requirement);
+            assert!(may_stay, "a client that has not proven what is demanded is not put out");
+        }
     }
 
     /// Everything is answered and everybody leaves; nothing may be left.

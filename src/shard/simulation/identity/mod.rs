@@ -36,6 +36,8 @@ enum Fault {
     CarelessClerk,
     /// Answers are given to other questions.
     WrongNumber,
+    /// The ledger hears of a PONG as soon as a batch is written.
+    EarlyPong,
 }
 
 /// Plays the schedules of a group up to `end`; the seed that failed with what it said.
@@ -103,4 +105,9 @@ fn a_clerk_that_grants_everything_is_found() {
 fn an_answer_to_another_question_is_found() {
     let expected = ["speaks for another", "granted", "let in", "not carried", "revoked"];
     assert_found(Fault::WrongNumber, &expected);
+}
+
+#[test]
+fn a_success_before_the_pong_is_found() {
+    assert_found(Fault::EarlyPong, &["acknowledged before its PONG"]);
 }

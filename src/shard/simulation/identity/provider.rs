@@ -66,7 +66,7 @@ impl Standing {
 }
 
 /// Whose credentials a question is about, by their place in [`TOKENS`] or [`USERS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Token(usize),
     /// With whether the password is right.

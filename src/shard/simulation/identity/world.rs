@@ -11,11 +11,12 @@ use super::Fault;
 use super::device::{Device, Heard, connect};
 use super::provider::{APPS, Asked, Desk, Standing, Subject, TOKENS, Thought, USERS, judge};
 use super::rig::{Ring, build};
-use crate::auth::Requirement;
+use crate::auth::{Rejection, Requirement, Verdict};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::core::Core;
-use crate::shard::mail::Report;
+use crate::shard::mail::{Mail, Report};
 use crate::shard::simulation::random::Random;
+use crate::shard::simulation::wire;
 
 /// The largest message NATS takes.
 const PAYLOAD_BYTES_MAX: usize = 4096;
@@ -160,11 +161,7 @@ impl World {
         }
         let connection = &self.core.connections[device.index as usize];
         let is_direct = connection.hold == Hold::None && connection.pending.is_empty();
-        let is_met = match self.requirements[app] {
-            Requirement::None => true,
-            Requirement::Certificate => false,
-            Requirement::Basic | Requirement::Any => device.login.is_some(),
-        };
+        let is_met = device.meets(self.requirements[app]);
         let at = self.desk.next_moment();
         self.messages.push(Message {
             device: number,
@@ -179,7 +176,7 @@ impl World {
             was_dropped: false,
         });
         let payload = (message as u32).to_be_bytes();
-        let publish = super::super::wire::Publish {
+        let publish = wire::Publish {
             topic: &topic,
             payload: &payload,
             qos,
@@ -187,7 +184,7 @@ impl World {
             dup: false,
             alias: 0,
         };
-        let bytes = super::super::wire::publish(device.level, &publish);
+        let bytes = wire::publish(device.level, &publish);
         self.core.received(device.index, &bytes);
         self.settle();
     }
@@ -251,8 +248,8 @@ impl World {
         let is_awaited = self.core.asks.get(number).is_some();
         let mut verdict = thought.verdict;
         if passing {
-            let rejection = crate::auth::Rejection { status_code: 503, reason: None };
-            verdict = crate::auth::Verdict::Rejected(rejection);
+            let rejection = Rejection { status_code: 503, reason: None };
+            verdict = Verdict::Rejected(rejection);
         } else if is_awaited {
             let first = self.first_asked.iter().find(|(asked, _)| *asked == number);
             let asked_at = first.map_or(0, |(_, at)| *at);
@@ -266,7 +263,7 @@ impl World {
                 standing.was_rejected = true;
             }
         }
-        self.core.mail(crate::shard::mail::Mail::Answered { ask: number, verdict });
+        self.core.mail(Mail::Answered { ask: number, verdict });
         self.settle();
     }
 
@@ -323,7 +320,10 @@ impl World {
             }
         }
         let at = self.desk.time.load(Relaxed);
-        for asked in self.desk.take() {
+        let mut asked = self.desk.take();
+        // Several at once come in the order of a hash table, which no seed decides.
+        asked.sort_by_key(|asked| asked.subject);
+        for asked in asked {
             if !self.first_asked.iter().any(|(number, _)| *number == asked.number) {
                 self.first_asked.push((asked.number, asked.at.min(at)));
             }
