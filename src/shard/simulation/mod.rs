@@ -7,6 +7,7 @@
 mod clients;
 mod device;
 mod directed;
+mod identity;
 mod nats;
 mod random;
 mod rest;
