@@ -1,5 +1,5 @@
 //! Questions to providers that are under way: who waits for the answer, how often it has been
-//! tried, and when it is given up. Pure; [`super::ask`] sends what is due.
+//! tried, and when it is given up. Pure; `shard::ask` sends what is due.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
