@@ -185,7 +185,13 @@ impl World {
             alias: 0,
         };
         let bytes = wire::publish(device.level, &publish);
-        self.core.received(device.index, &bytes);
+        let index = device.index;
+        self.core.received(index, &bytes);
+        // Put on hold by this very message, it is judged by what is demanded when it is taken.
+        let connection = self.core.connections.get(index as usize);
+        if connection.is_some_and(|connection| !connection.pending.is_empty()) {
+            self.messages[message].is_forbidden = false;
+        }
         self.settle();
     }
 
