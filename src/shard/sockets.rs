@@ -13,6 +13,9 @@ use crate::telemetry::CloseReason;
 pub(super) trait Sockets {
     /// Sends all of `bytes`; ends with [`Core::sent`].
     fn send(&mut self, index: u32, socket: &OwnedFd, bytes: Vec<u8>);
+    /// Gives the socket its last bytes, which its end is to follow in the same segment; returns
+    /// how many it has taken, at once.
+    fn send_last(&mut self, index: u32, socket: &OwnedFd, bytes: &[u8]) -> usize;
     /// Receives until told otherwise; ends with [`Core::receive_stopped`].
     fn receive(&mut self, index: u32, socket: &OwnedFd);
     /// Receives no more; [`Core::receive_stopped`] says when that is so.
@@ -22,6 +25,10 @@ pub(super) trait Sockets {
 impl Sockets for DeviceRing {
     fn send(&mut self, index: u32, socket: &OwnedFd, bytes: Vec<u8>) {
         DeviceRing::send(self, index, socket.as_raw_fd(), bytes);
+    }
+
+    fn send_last(&mut self, _: u32, socket: &OwnedFd, bytes: &[u8]) -> usize {
+        socket::send_before_end(socket, bytes)
     }
 
     fn receive(&mut self, index: u32, socket: &OwnedFd) {
@@ -39,14 +46,23 @@ impl Core {
     pub(super) fn finish(&mut self, index: u32, sockets: &mut impl Sockets) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.is_dirty = false;
+        let peer_reads_on = !connection.peer_closed
+            && connection.close_reason != Some(CloseReason::ClientDisconnect);
         if connection.can_send() {
-            let bytes = std::mem::take(&mut connection.out);
-            connection.sending_bytes = bytes.len();
-            sockets.send(index, &connection.socket, bytes);
+            let mut bytes = std::mem::take(&mut connection.out);
+            if connection.life == Life::Closing && peer_reads_on {
+                let taken = sockets.send_last(index, &connection.socket, &bytes);
+                self.counters.socket_bytes_out.add(taken as u64);
+                bytes.drain(..taken);
+            }
+            if bytes.is_empty() {
+                self.pool.give(bytes);
+            } else {
+                connection.sending_bytes = bytes.len();
+                sockets.send(index, &connection.socket, bytes);
+            }
         }
         if connection.life == Life::Closing && connection.waiting_bytes() == 0 {
-            let peer_reads_on = !connection.peer_closed
-                && connection.close_reason != Some(CloseReason::ClientDisconnect);
             if peer_reads_on {
                 socket::shutdown_write(&connection.socket);
                 connection.life = Life::Lingering;

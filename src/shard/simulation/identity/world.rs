@@ -316,8 +316,16 @@ impl World {
             for index in std::mem::take(&mut self.ring.cancels) {
                 self.core.receive_stopped(index);
             }
+            for (index, bytes) in std::mem::take(&mut self.ring.lasts) {
+                self.hear(index, &bytes);
+            }
             for (index, bytes) in std::mem::take(&mut self.ring.sends) {
-                self.hear(index, bytes);
+                let replies = self.hear(index, &bytes);
+                self.core.sent(index, bytes, true);
+                let number = self.places[index as usize].expect("somebody is there");
+                if !replies.is_empty() && !self.devices[number].has_ended {
+                    self.core.received(index, &replies);
+                }
             }
             self.see_ends();
             self.write();
@@ -338,13 +346,14 @@ impl World {
         self.take_reports();
     }
 
-    fn hear(&mut self, index: u32, bytes: Vec<u8>) {
+    /// What a device reads, and what it replies.
+    fn hear(&mut self, index: u32, bytes: &[u8]) -> Vec<u8> {
         let number = self.places[index as usize].expect("somebody is there");
         let mut replies = Vec::new();
         let Self { devices, users, messages, tokens, .. } = self;
         let device = &mut devices[number];
         let (login, connected_at, level) = (device.login, device.connected_at, device.level);
-        device.hear(&bytes, &mut replies, |heard| match heard {
+        device.hear(bytes, &mut replies, |heard| match heard {
             Heard::LetIn => {
                 let Some((user, is_right)) = login else { return };
                 assert!(is_right, "let in with a wrong password");
@@ -366,10 +375,7 @@ impl World {
                 message.was_dropped = true;
             }
         });
-        self.core.sent(index, bytes, true);
-        if !replies.is_empty() && !self.devices[number].has_ended {
-            self.core.received(index, &replies);
-        }
+        replies
     }
 
     /// Devices whose connection the gateway has ended close it too.
