@@ -16,4 +16,5 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod telemetry;
+pub mod transport;
 pub mod uplink;

@@ -1,0 +1,4 @@
+//! What lies between the bytes of a device's socket and its MQTT packets. Pure: bytes in, bytes
+//! out; sockets and clocks are the shard's.
+
+pub mod tls;
