@@ -16,5 +16,6 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;
 pub mod uplink;

@@ -19,7 +19,7 @@ use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
 use crate::shard::settings::AuthSettings;
-use crate::shard::{self, Parts, ShardSettings, ShardThread};
+use crate::shard::{self, Door, DoorKind, Parts, ShardSettings, ShardThread};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
 use crate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
@@ -124,7 +124,11 @@ impl Gateway {
             threads.push(shard::start(Parts {
                 number,
                 settings: shard_settings(settings, number, core, peers.len(), auth.clone()),
-                listeners,
+                doors: listeners
+                    .into_iter()
+                    .map(|socket| Door { socket, kind: DoorKind::Mqtt })
+                    .collect(),
+                tls_profiles: Vec::new(),
                 catalogue: self.catalogue.clone(),
                 registry: self.registry.clone(),
                 mailbox,
@@ -258,6 +262,8 @@ fn shard_settings(
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
+        tls_handshake_timeout_ms: 10_000,
+        tls_handshakes_max: 4096,
         policy: policy(&ringgate.mqtt),
         auth,
         config_name: match ringgate.esp.config_name {

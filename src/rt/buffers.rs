@@ -66,16 +66,17 @@ impl ReadBuffers {
         Ok(buffers)
     }
 
-    /// The first `len` bytes of a buffer the kernel has filled.
+    /// The first `len` bytes of a buffer the kernel has filled, to be read or decrypted in place.
     ///
     /// # Panics
     /// When `len` exceeds the buffer: the kernel never reports that.
-    pub fn bytes(&self, buffer: &BufferId, len: u32) -> &[u8] {
+    pub fn bytes(&mut self, buffer: &BufferId, len: u32) -> &mut [u8] {
         assert!(buffer.0 < self.count && len <= self.bytes);
         // SAFETY: the range is inside the data region (asserted above). The kernel has handed this
-        // buffer over and does not write to it again before `recycle`, which consumes the id.
+        // buffer over and does not touch it again before `recycle`, which consumes the id; the
+        // exclusive borrow of `self` keeps every other slice of this memory away.
         unsafe {
-            std::slice::from_raw_parts(
+            std::slice::from_raw_parts_mut(
                 self.data.add(usize::from(buffer.0) * self.bytes as usize),
                 len as usize,
             )

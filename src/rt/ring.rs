@@ -301,8 +301,8 @@ impl DeviceRing {
     }
 
     /// The read buffers.
-    pub fn buffers(&self) -> &ReadBuffers {
-        &self.buffers
+    pub fn buffers(&mut self) -> &mut ReadBuffers {
+        &mut self.buffers
     }
 
     /// Gives a read buffer back to the kernel.

@@ -14,12 +14,15 @@ use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
 use crate::session::{Hello, Session};
 use crate::telemetry::CloseReason;
+use crate::transport::tls::TlsSession;
 
 /// Why no packet is taken from a connection for now, although bytes may be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// Nothing holds it.
     None,
+    /// Too many TLS handshakes are under way for its own to begin.
+    Handshake,
     /// CONNECT is being decided: a provider is asked who the client is, or another connection hands
     /// its session over.
     Entering,
@@ -49,6 +52,20 @@ pub enum Life {
     Shut,
 }
 
+/// What lies between the socket and the packets.
+#[derive(Debug)]
+pub enum Transport {
+    /// Nothing.
+    Plain,
+    /// TLS by the profile of that number, whose handshake may not begin yet.
+    Waiting(u16),
+    /// TLS by the profile of that number.
+    Tls(Box<TlsSession>, u16),
+    /// TLS, while what has come through it is being taken; for good where that panics, or where
+    /// it can protect no more. Nothing is sent.
+    Taken,
+}
+
 /// See the module's documentation. Buffers are taken from the shard's pool when needed, so that a
 /// quiet connection holds none.
 #[derive(Debug)]
@@ -57,6 +74,10 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// Tells this connection from others that had its place in the table.
     pub generation: u32,
+    /// What lies between its socket and its packets.
+    pub transport: Transport,
+    /// Whether the next step of its TLS handshake is queued.
+    pub is_shaking: bool,
     /// The client's session.
     pub session: Session,
     /// Bytes not yet taken: the beginning of a packet, or all that came while on hold.
@@ -129,6 +150,8 @@ impl Connection {
         Self {
             socket,
             generation,
+            transport: Transport::Plain,
+            is_shaking: false,
             session: Session::default(),
             pending: Vec::new(),
             out: Vec::new(),
@@ -178,9 +201,26 @@ impl Connection {
         is_held && self.receiving && !self.cancelling
     }
 
+    /// Whether its TLS handshake is still to come or not over.
+    pub fn is_shaking_hands(&self) -> bool {
+        match &self.transport {
+            Transport::Plain | Transport::Taken => false,
+            Transport::Waiting(_) => true,
+            Transport::Tls(tls, _) => tls.is_handshaking(),
+        }
+    }
+
+    /// Whether anything is to be sent: packets, or what TLS has to say itself.
+    fn has_output(&self) -> bool {
+        let is_last = self.life == Life::Closing;
+        !self.out.is_empty()
+            || matches!(&self.transport, Transport::Tls(tls, _)
+                if tls.has_outgoing() || is_last && tls.owes_close())
+    }
+
     /// Whether the next send may start: one at a time keeps them in order.
     pub fn can_send(&self) -> bool {
-        !self.out.is_empty()
+        self.has_output()
             && self.sending_bytes == 0
             && matches!(self.life, Life::Open | Life::Closing)
     }

@@ -18,10 +18,11 @@ use slab::Slab;
 use super::ask::AskAddresses;
 use super::asks::Asks;
 use super::clients::Clients;
-use super::connection::{Connection, Entering, Hold, Life};
+use super::connection::{Connection, Entering, Hold, Life, Transport};
 use super::correlation::{ConnectionKey, Correlations};
 use super::drain::Drain;
 use super::endpoints::Endpoints;
+use super::handshakes::Handshakes;
 use super::logins::Logins;
 use super::mail::{Mail, MailSender, Reporter};
 use super::parked::Parked;
@@ -38,6 +39,7 @@ use crate::rt::socket;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
+use crate::tls::Profile;
 use crate::uplink::ledger::{Ledger, SubjectId};
 
 /// Entries of ended connections that the list of those that wait for the uplink may hold beside
@@ -47,6 +49,8 @@ const WAITING_SLACK: usize = 64;
 const DROP_LOGS_PER_S_MAX: u32 = 5;
 /// Log lines about clients that are refused, per shard and second.
 const LOGIN_LOGS_PER_S_MAX: u32 = 5;
+/// Log lines about clients whose TLS fails, per shard and second.
+const TLS_LOGS_PER_S_MAX: u32 = 5;
 /// Log lines about providers that do not do their work, per shard and second.
 const ASK_LOGS_PER_S_MAX: u32 = 1;
 
@@ -79,6 +83,9 @@ pub struct Core {
     /// Subject that answers to this shard come on.
     pub(super) reply_subject: Box<str>,
     pub(super) connections: Slab<Connection>,
+    /// By the number of the profile.
+    pub(super) tls_profiles: Vec<Arc<Profile>>,
+    pub(super) handshakes: Handshakes,
     pub(super) next_generation: u32,
     pub(super) endpoints: Endpoints,
     pub(super) recent: Recent,
@@ -122,6 +129,7 @@ pub struct Core {
     pub(super) drain: Drain,
     pub(super) log_drop: RateLimit,
     pub(super) log_login: RateLimit,
+    pub(super) log_tls: RateLimit,
     pub(super) log_ask: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
     pub(super) topic_text: Vec<u8>,
@@ -151,6 +159,8 @@ pub(super) struct Surroundings {
     pub clerks: Clerks,
     /// Failed logins of all shards.
     pub throttle: Arc<Throttle>,
+    /// What TLS is spoken by, by the number of the profile.
+    pub tls_profiles: Vec<Arc<Profile>>,
     /// What goes to NATS.
     pub ledger: Rc<RefCell<Ledger>>,
     /// The shard's counters.
@@ -173,6 +183,7 @@ impl Core {
             reporter,
             clerks,
             throttle,
+            tls_profiles,
             ledger,
             counters,
         } = surroundings;
@@ -182,6 +193,7 @@ impl Core {
         let verdicts = Verdicts::new(auth.verdicts_max);
         let asks = Asks::new(auth.asks);
         let logins = Logins::new(auth.login_ttl_ms > 0);
+        let tls_handshakes_max = settings.tls_handshakes_max;
         let reply_subject = subjects::replica(&settings.replica, subjects::esp::EXTENSION_DATA);
         let address = |extension: &Extension| Address::of(&extension.name, &reply_subject);
         Self {
@@ -192,6 +204,8 @@ impl Core {
             catalogue,
             reply_subject: reply_subject.into(),
             connections: Slab::new(),
+            tls_profiles,
+            handshakes: Handshakes::new(tls_handshakes_max),
             // Not from 0: an answer to a request from before a restart must not find a connection.
             next_generation: std::hash::RandomState::new().hash_one(number) as u32,
             endpoints: Endpoints::default(),
@@ -227,6 +241,7 @@ impl Core {
             drain: Drain::No,
             log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
             log_login: RateLimit::new(LOGIN_LOGS_PER_S_MAX),
+            log_tls: RateLimit::new(TLS_LOGS_PER_S_MAX),
             log_ask: RateLimit::new(ASK_LOGS_PER_S_MAX),
             topic_text: Vec::new(),
             payload_text: Vec::new(),
@@ -287,13 +302,22 @@ impl Core {
         }
     }
 
-    /// Bytes have come from a connection.
+    /// Bytes have come from a connection's socket; they may be changed where they lie.
+    pub fn arrived(&mut self, index: u32, bytes: &mut [u8]) {
+        self.counters.socket_bytes_in.add(bytes.len() as u64);
+        match self.connections.get(index as usize).map(|connection| &connection.transport) {
+            Some(Transport::Plain) => self.received(index, bytes),
+            Some(_) => self.guard(index, |core| core.take_ciphertext(index, bytes)),
+            None => {}
+        }
+    }
+
+    /// Packets, or parts of them, have come from a connection.
     pub fn received(&mut self, index: u32, bytes: &[u8]) {
         self.guard(index, |core| core.take_bytes(index, bytes));
     }
 
-    fn take_bytes(&mut self, index: u32, bytes: &[u8]) {
-        self.counters.socket_bytes_in.add(bytes.len() as u64);
+    pub(super) fn take_bytes(&mut self, index: u32, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         if connection.life != Life::Open {
             return;
@@ -532,6 +556,8 @@ impl Core {
             return;
         }
         self.counters.closed(reason);
+        let was_shaking = matches!(&connection.transport, Transport::Tls(tls, _)
+            if tls.is_handshaking());
         connection.life = Life::Closing;
         connection.close_reason = Some(reason);
         connection.hold = Hold::None;
@@ -556,6 +582,9 @@ impl Core {
         }
         self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
         self.touch(index);
+        if was_shaking {
+            self.handshake_ended();
+        }
         tracing::debug!(shard = self.number, connection = index, %reason, "connection closed");
     }
 

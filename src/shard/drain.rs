@@ -34,11 +34,11 @@ impl State {
         if !self.core.is_draining() {
             return false;
         }
-        for listener in 0..self.listeners.len() {
+        for listener in 0..self.doors.len() {
             self.ring.cancel_accept(listener as u32);
         }
         // Closing the listeners lets connections the kernel holds for them go elsewhere.
-        self.listeners.clear();
+        self.doors.clear();
         if self.core.goodbyes_are_due() {
             self.core.say_goodbye_to_all();
             self.carry_out();

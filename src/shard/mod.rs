@@ -17,6 +17,7 @@ mod drain;
 pub mod endpoints;
 mod enter;
 mod gate;
+mod handshakes;
 mod login;
 mod logins;
 pub mod mail;
@@ -35,6 +36,7 @@ mod sockets;
 mod start;
 pub mod tenants;
 mod tick;
+mod tls;
 mod wheel;
 
 use std::cell::RefCell;
@@ -46,6 +48,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub use settings::ShardSettings;
 pub use start::{Parts, ShardThread, start};
 
+use crate::rt::eventfd::EventFd;
 use crate::rt::ring::{Completion, DeviceRing, Stopped};
 use crate::rt::socket;
 use crate::rt::task::Notify;
@@ -70,12 +73,32 @@ pub(crate) struct Shell {
     pub(crate) is_done: Notify,
     /// Raised when a provider has been asked.
     pub(crate) is_asking: Notify,
+    /// Readable when steps of TLS handshakes wait for the next turn.
+    pub(crate) hands_wait: EventFd,
+}
+
+/// Where devices come in.
+#[derive(Debug)]
+pub struct Door {
+    /// The listening socket.
+    pub socket: TcpListener,
+    /// What is spoken there.
+    pub kind: DoorKind,
+}
+
+/// What is spoken behind a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoorKind {
+    /// MQTT.
+    Mqtt,
+    /// MQTT over TLS, by the profile of that number.
+    Mqtts(u16),
 }
 
 pub(crate) struct State {
     pub(crate) core: Core,
     pub(crate) ring: DeviceRing,
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) doors: Vec<Door>,
     /// Listeners whose accept has stopped and is armed again at the next tick.
     pub(crate) stopped_listeners: Vec<u32>,
     pub(crate) gate: Gate,
@@ -91,8 +114,13 @@ impl Shell {
         work(state);
         state.turn_gate();
         state.core.resume_waiting();
+        let more_hands = state.core.shake_hands();
         state.carry_out();
         self.link.flush();
+        if more_hands {
+            // A failure would leave them until something else happens: the tick, at the latest.
+            let _ = self.hands_wait.signal();
+        }
         if state.drained() {
             self.is_done.notify();
         }
@@ -195,7 +223,10 @@ impl State {
         match completion {
             Completion::Accepted { listener, socket, armed } => {
                 socket::delay_acknowledgements(&socket);
-                self.core.opened(socket, None);
+                match self.doors.get(listener as usize).map(|door| door.kind) {
+                    Some(DoorKind::Mqtts(profile)) => self.core.opened_tls(socket, profile),
+                    Some(DoorKind::Mqtt) | None => self.core.opened(socket, None),
+                };
                 if !armed {
                     self.accept(listener);
                 }
@@ -218,7 +249,7 @@ impl State {
                     self.core.receive_stopped(key);
                 }
                 let bytes = self.ring.buffers().bytes(&buffer, len);
-                self.core.received(key, bytes);
+                self.core.arrived(key, bytes);
                 self.ring.recycle(buffer);
             }
             Completion::ReceiveStopped { key, why } => {
@@ -236,8 +267,8 @@ impl State {
 
     /// Accepts on a listener from now on.
     pub(crate) fn accept(&mut self, listener: u32) {
-        if let Some(socket) = self.listeners.get(listener as usize) {
-            self.ring.accept(listener, socket.as_raw_fd());
+        if let Some(door) = self.doors.get(listener as usize) {
+            self.ring.accept(listener, door.socket.as_raw_fd());
         }
     }
 

@@ -25,6 +25,10 @@ pub struct ShardSettings {
     pub endpoints_max: usize,
     /// Milliseconds from accepted to CONNECT.
     pub connect_timeout_ms: u32,
+    /// Milliseconds from accepted to the end of the TLS handshake.
+    pub tls_handshake_timeout_ms: u32,
+    /// TLS handshakes of this shard that may be under way at a time.
+    pub tls_handshakes_max: usize,
     /// Limits of a session.
     pub policy: Policy,
     /// Who may talk.

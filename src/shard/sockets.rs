@@ -3,8 +3,9 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::connection::Life;
+use super::connection::{Life, Transport};
 use super::core::Core;
+use super::pool::Pool;
 use crate::rt::ring::DeviceRing;
 use crate::rt::socket;
 use crate::telemetry::CloseReason;
@@ -40,6 +41,35 @@ impl Sockets for DeviceRing {
     }
 }
 
+/// What goes to the socket for packets that are to be sent.
+///
+/// # Errors
+/// TLS can protect no more bytes.
+fn seal(
+    transport: &mut Transport,
+    plain: Vec<u8>,
+    is_last: bool,
+    pool: &mut Pool,
+) -> Result<Vec<u8>, rustls::Error> {
+    match transport {
+        Transport::Plain => Ok(plain),
+        Transport::Tls(tls, _) => {
+            let mut ciphertext = pool.take();
+            let sealed = tls.seal(&plain, is_last, &mut ciphertext);
+            pool.give(plain);
+            if sealed.is_err() {
+                *transport = Transport::Taken;
+            }
+            sealed.map(|()| ciphertext)
+        }
+        // Nothing of ours may be sent in the clear.
+        Transport::Waiting(_) | Transport::Taken => {
+            pool.give(plain);
+            Ok(Vec::new())
+        }
+    }
+}
+
 impl Core {
     /// Does what is to be done for one connection taken from `dirty`: send, read on or no more,
     /// close.
@@ -49,7 +79,13 @@ impl Core {
         let peer_reads_on = !connection.peer_closed
             && connection.close_reason != Some(CloseReason::ClientDisconnect);
         if connection.can_send() {
-            let mut bytes = std::mem::take(&mut connection.out);
+            let plain = std::mem::take(&mut connection.out);
+            let is_last = connection.life == Life::Closing;
+            let sealed = seal(&mut connection.transport, plain, is_last, &mut self.pool);
+            let Ok(mut bytes) = sealed else {
+                self.peer_ended(index, true);
+                return;
+            };
             if connection.life == Life::Closing && peer_reads_on {
                 let taken = sockets.send_last(index, &connection.socket, &bytes);
                 self.counters.socket_bytes_out.add(taken as u64);

@@ -1,7 +1,6 @@
 //! Starting a shard's thread.
 
 use std::cell::RefCell;
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,15 +15,17 @@ use super::mail::{MailSender, Mailbox, Reporter};
 use super::registry::Registry;
 use super::settings::ShardSettings;
 use super::wheel::TICK_MS;
-use super::{Shell, State};
+use super::{Door, Shell, State};
 use crate::auth::Throttle;
 use crate::codec::subjects;
+use crate::rt::eventfd::EventFd;
 use crate::rt::ready::Readiness;
 use crate::rt::ring::DeviceRing;
 use crate::rt::runtime;
 use crate::rt::task::{Notify, sleep, spawn};
 use crate::session::catalogue::Catalogue;
 use crate::telemetry::{ShardCounters, clock};
+use crate::tls::Profile;
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
 
 /// Turns of the device ring in a row before other tasks, timers and NATS get theirs.
@@ -37,7 +38,9 @@ pub struct Parts {
     /// What the configuration says to it.
     pub settings: ShardSettings,
     /// Its listening sockets.
-    pub listeners: Vec<TcpListener>,
+    pub doors: Vec<Door>,
+    /// What TLS is spoken by, by the number of the profile.
+    pub tls_profiles: Vec<Arc<Profile>>,
     /// Application versions and extension instances.
     pub catalogue: Arc<Catalogue>,
     /// Client ids of all shards.
@@ -109,6 +112,8 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     let ring = DeviceRing::new(buffers.0, buffers.1).map_err(text)?;
     let ring_readiness = Readiness::new(&ring).map_err(text)?;
     let mail_readiness = Readiness::new(&parts.mailbox).map_err(text)?;
+    let hands_wait = EventFd::new().map_err(text)?;
+    let hands_readiness = Readiness::new(&hands_wait).map_err(text)?;
     let heard = RESPONSES.iter().chain([&subjects::esp::EXTENSION_DATA]);
     let replica = &parts.settings.replica;
     let reply_subjects = heard.map(|message| subjects::replica(replica, message)).collect();
@@ -127,25 +132,26 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
         reporter: parts.reporter,
         clerks: parts.clerks,
         throttle: parts.throttle,
+        tls_profiles: parts.tls_profiles,
         ledger,
         counters: parts.counters,
     };
     let core = Core::new(parts.number, parts.settings, surroundings, clock::monotonic_ms());
-    let listeners = parts.listeners;
     let shell = Rc::new(Shell {
         state: RefCell::new(State {
             core,
             ring,
-            listeners,
+            doors: parts.doors,
             stopped_listeners: Vec::new(),
             gate: Gate::default(),
         }),
         link: link.clone(),
         is_done: Notify::new(),
         is_asking: Notify::new(),
+        hands_wait,
     });
     shell.turn(|state| {
-        for listener in 0..state.listeners.len() {
+        for listener in 0..state.doors.len() {
             state.accept(listener as u32);
         }
     });
@@ -153,6 +159,7 @@ async fn run(parts: Parts, started: mpsc::Sender<()>) -> Result<(), String> {
     spawn(take_mail(shell.clone(), parts.mailbox, mail_readiness));
     spawn(tick(shell.clone()));
     spawn(watch_asks(shell.clone()));
+    spawn(shake_hands(shell.clone(), hands_readiness));
     spawn(serve_devices(shell.clone(), ring_readiness));
     // The main thread gives up waiting only together with the process.
     let _ = started.send(());
@@ -193,6 +200,19 @@ async fn tick(shell: Rc<Shell>) {
     loop {
         sleep(Duration::from_millis(TICK_MS)).await;
         shell.turn(State::tick);
+    }
+}
+
+/// Gives handshakes that wait for the next turn one: everything else has its own in between.
+async fn shake_hands(shell: Rc<Shell>, readiness: Readiness) {
+    loop {
+        if let Err(error) = readiness.ready().await {
+            tracing::error!(%error, "waiting for TLS handshakes failed");
+            sleep(Duration::from_millis(TICK_MS)).await;
+        }
+        let cleared = shell.hands_wait.clear();
+        debug_assert!(cleared.is_ok(), "an eventfd can be read: {cleared:?}");
+        shell.turn(|_| {});
     }
 }
 

@@ -71,6 +71,9 @@ impl Core {
         if connection.life != Life::Open {
             return Some(connection.since_ms + super::LINGER_MS_MAX);
         }
+        if connection.is_shaking_hands() {
+            return Some(connection.since_ms + u64::from(self.settings.tls_handshake_timeout_ms));
+        }
         if matches!(connection.entering.as_deref(), Some(Entering::Asking(_))) {
             // A question ends by itself; a look now and then does no harm.
             return Some(self.now.ms + u64::from(self.settings.connect_timeout_ms));
@@ -83,9 +86,12 @@ impl Core {
         // itself has only itself to blame.
         let heard_ms = match connection.hold {
             Hold::None | Hold::Output => connection.heard_ms,
-            Hold::Entering | Hold::Uplink | Hold::Window | Hold::Parked | Hold::Draining => {
-                self.now.ms
-            }
+            Hold::Handshake
+            | Hold::Entering
+            | Hold::Uplink
+            | Hold::Window
+            | Hold::Parked
+            | Hold::Draining => self.now.ms,
         };
         Some(heard_ms + silence_ms)
     }
@@ -97,6 +103,9 @@ impl Core {
                 let code = ReasonCode::KeepAliveTimeout;
                 connection.session.say_goodbye(code, &mut connection.out);
                 self.close(index, CloseReason::KeepAliveTimeout);
+            }
+            Life::Open if connection.is_shaking_hands() => {
+                self.close(index, CloseReason::TlsHandshakeTimeout);
             }
             Life::Open => self.close(index, CloseReason::ConnectTimeout),
             _ => {

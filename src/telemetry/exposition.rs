@@ -6,7 +6,7 @@
 use super::histogram::{BATCH_BUCKETS, Buckets, LATENCY_BUCKETS_US, SharedHistogram};
 use super::labels::{
     AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
-    RevocationKind,
+    RevocationKind, TlsFailure,
 };
 use super::{ControlCounters, Counter, ShardCounters, process};
 use prometheus_client::collector::Collector;
@@ -126,6 +126,9 @@ const COUNTERS: &[Plain] = &[
 
 const GAUGES: &[Plain] = &[
     ("ringgate_connections_open", "Device connections open.", |s| s.connections_open.get()),
+    ("ringgate_tls_handshakes_pending", "TLS handshakes under way.", |s| {
+        s.tls_handshakes_under_way.get()
+    }),
     ("ringgate_sessions", "Sessions connected.", |s| s.sessions.get()),
     (
         "ringgate_sessions_kept",
@@ -213,6 +216,12 @@ impl Out<'_, '_> {
         let closes = CloseReason::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_connections_closed", "Device connections ended.");
         self.per_shard_by(name, "reason", closes, |s| &s.connections_closed)?;
+        let kinds = ["full", "resumed"].into_iter();
+        let name = ("ringgate_tls_handshakes", "TLS handshakes of devices that ended well.");
+        self.per_shard_by(name, "kind", kinds, |s| &s.tls_handshakes)?;
+        let failures = TlsFailure::ALL.iter().map(|reason| reason.as_str());
+        let name = ("ringgate_tls_failures", "Connections whose TLS failed.");
+        self.per_shard_by(name, "reason", failures, |s| &s.tls_failures)?;
         let refusals = ConnectRefusal::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_connects_refused", "CONNECTs answered with a refusal.");
         self.per_shard_by(name, "reason", refusals, |s| &s.connects_refused)?;

@@ -54,6 +54,10 @@ labels! {
         PacketTooLarge => "packet_too_large",
         /// No CONNECT within the connect timeout.
         ConnectTimeout => "connect_timeout",
+        /// No end of the TLS handshake within its timeout.
+        TlsHandshakeTimeout => "tls_handshake_timeout",
+        /// TLS failed: see the reasons of `ringgate_tls_failures`.
+        TlsFailed => "tls_failed",
         /// Nothing heard for one and a half times the keep alive (MQTT-3.1.2-24, v5 0x8D).
         KeepAliveTimeout => "keep_alive_timeout",
         /// The client id connected again (MQTT-3.1.4-2, v5 0x8E).
@@ -80,6 +84,30 @@ labels! {
         UplinkRefused => "uplink_refused",
         /// An inner limit or failure (v5 0x83).
         Internal => "internal",
+    }
+}
+
+labels! {
+    /// Why TLS with a client failed.
+    TlsFailure {
+        /// What came first was no TLS.
+        NotTls => "not_tls",
+        /// No version, cipher suite or application protocol that both speak.
+        NothingInCommon => "nothing_in_common",
+        /// A client certificate is required, and none was shown.
+        NoCertificate => "no_certificate",
+        /// The client's certificate is of no authority that is trusted.
+        UnknownAuthority => "unknown_authority",
+        /// The client's certificate has expired, or is not valid yet.
+        Expired => "expired",
+        /// The client's certificate is on a revocation list.
+        Revoked => "revoked",
+        /// The client's certificate is bad in another way.
+        BadCertificate => "bad_certificate",
+        /// The client has refused to go on: it does not trust our certificate, for example.
+        RefusedByClient => "refused_by_client",
+        /// What came breaks TLS.
+        Protocol => "protocol",
     }
 }
 
@@ -272,6 +300,7 @@ mod tests {
             }
         }
         check(CloseReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(TlsFailure::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(ConnectRefusal::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());

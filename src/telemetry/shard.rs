@@ -2,7 +2,9 @@
 
 use super::clock;
 use super::histogram::SharedHistogram;
-use super::labels::{AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason};
+use super::labels::{
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, TlsFailure,
+};
 use super::{Counter, Gauge, histogram};
 
 /// Everything one shard counts. Written by its thread only, read by the control thread.
@@ -20,6 +22,12 @@ pub struct ShardCounters {
     pub connections_open: Gauge,
     /// Connections ended, by reason; see [`Self::closed`].
     pub connections_closed: [Counter; CloseReason::COUNT],
+    /// TLS handshakes that ended well: in full, resumed.
+    pub tls_handshakes: [Counter; 2],
+    /// TLS that failed, by reason; see [`Self::tls_failed`].
+    pub tls_failures: [Counter; TlsFailure::COUNT],
+    /// TLS handshakes under way now.
+    pub tls_handshakes_under_way: Gauge,
     /// CONNECTs refused, by reason; see [`Self::connect_refused`].
     pub connects_refused: [Counter; ConnectRefusal::COUNT],
     /// CONNECTs that found their session kept.
@@ -123,6 +131,9 @@ impl ShardCounters {
             connections_refused: Counter::default(),
             connections_open: Gauge::default(),
             connections_closed: Default::default(),
+            tls_handshakes: Default::default(),
+            tls_failures: Default::default(),
+            tls_handshakes_under_way: Gauge::default(),
             connects_refused: Default::default(),
             sessions_resumed: Counter::default(),
             takeovers: Counter::default(),
@@ -173,6 +184,12 @@ impl ShardCounters {
     #[inline]
     pub fn closed(&self, reason: CloseReason) {
         self.connections_closed[reason.index()].add(1);
+    }
+
+    /// Counts a connection whose TLS failed for `reason`.
+    #[inline]
+    pub fn tls_failed(&self, reason: TlsFailure) {
+        self.tls_failures[reason.index()].add(1);
     }
 
     /// Counts a CONNECT refused for `reason`.

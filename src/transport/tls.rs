@@ -8,7 +8,9 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{Error, ServerConfig};
+use rustls::{Error, InvalidMessage, ServerConfig};
+
+use crate::telemetry::TlsFailure;
 
 /// What may be kept of ciphertext that is no whole record or handshake message yet: a handshake
 /// message of 64 KiB, the most that rustls takes, in records, and what one read may bring beyond.
@@ -207,6 +209,27 @@ impl TlsSession {
     }
 }
 
+/// What an error is counted as.
+pub fn failure(error: &Error) -> TlsFailure {
+    use rustls::CertificateError as Certificate;
+    match error {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFailure::NotTls,
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => TlsFailure::NothingInCommon,
+        Error::NoCertificatesPresented => TlsFailure::NoCertificate,
+        Error::InvalidCertificate(why) => match why {
+            Certificate::UnknownIssuer => TlsFailure::UnknownAuthority,
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. } => TlsFailure::Expired,
+            Certificate::Revoked => TlsFailure::Revoked,
+            _ => TlsFailure::BadCertificate,
+        },
+        Error::AlertReceived(_) => TlsFailure::RefusedByClient,
+        _ => TlsFailure::Protocol,
+    }
+}
+
 fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) {
     let before = out.len();
     // Its size is known only from its refusal.
@@ -264,21 +287,21 @@ fn write(
     }
 }
 
+/// Both sides of TLS for tests: a certificate of its own making for `gate`.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
-    use proptest::prelude::*;
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
-    use std::io::{Read, Write};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
     use std::sync::LazyLock;
 
-    struct Configs {
-        server: Arc<ServerConfig>,
-        clients: [Arc<ClientConfig>; 2],
+    pub struct Configs {
+        pub server: Arc<ServerConfig>,
+        /// Of TLS 1.2, of TLS 1.3.
+        pub clients: [Arc<ClientConfig>; 2],
     }
 
-    static CONFIGS: LazyLock<Configs> = LazyLock::new(|| {
+    pub static CONFIGS: LazyLock<Configs> = LazyLock::new(|| {
         let made = rcgen::generate_simple_self_signed(["gate".to_owned()]).expect("signs");
         let chain = vec![made.cert.der().clone()];
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
@@ -304,6 +327,16 @@ mod tests {
         let clients = [client(&rustls::version::TLS12), client(&rustls::version::TLS13)];
         Configs { server: Arc::new(server), clients }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::CONFIGS;
+    use super::*;
+    use proptest::prelude::*;
+    use rustls::ClientConnection;
+    use rustls::pki_types::ServerName;
+    use std::io::{Read, Write};
 
     struct Pair {
         server: TlsSession,
@@ -407,7 +440,8 @@ mod tests {
     fn plain_text_is_refused_with_an_alert() {
         let mut server = TlsSession::new(CONFIGS.server.clone()).expect("a session");
         let refused = server.receive(&mut b"\x10\x0e\0\x04MQTT\x04\0\0\0\0\x02ab".to_vec(), |_| {});
-        assert!(matches!(refused, Err(Error::InvalidMessage(_))), "{refused:?}");
+        let refused = refused.expect_err("is no TLS");
+        assert_eq!(failure(&refused), TlsFailure::NotTls, "{refused:?}");
         let mut down = Vec::new();
         server.seal(b"not to be said", true, &mut down).expect("seals");
         assert_eq!(down[0], 21, "an alert: {down:?}");

@@ -20,17 +20,17 @@ use crate::uplink::ledger::{Limits, SubjectId};
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
 
 /// One shard, and clients that say what the test says.
-struct Rig {
-    core: Core,
-    ring: Ring,
+pub(super) struct Rig {
+    pub(super) core: Core,
+    pub(super) ring: Ring,
     /// Whether sends go through.
     reads: bool,
-    heard: HashMap<u32, Vec<u8>>,
+    pub(super) heard: HashMap<u32, Vec<u8>>,
     reports: Receiver<Report>,
 }
 
 impl Rig {
-    fn new(setup: &Setup) -> Self {
+    pub(super) fn new(setup: &Setup) -> Self {
         let (mut cores, _, reports) = setup.build();
         let (mut core, _) = cores.remove(0);
         core.now.ms = 1000;
@@ -38,9 +38,10 @@ impl Rig {
         Self { core, ring: Ring::default(), reads: true, heard: HashMap::new(), reports }
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.core.resume_waiting();
         loop {
+            while self.core.shake_hands() {}
             while let Some(index) = self.core.dirty.pop() {
                 self.core.finish(index, &mut self.ring);
             }
@@ -54,13 +55,13 @@ impl Rig {
         }
     }
 
-    fn say(&mut self, index: u32, bytes: &[u8]) {
+    pub(super) fn say(&mut self, index: u32, bytes: &[u8]) {
         self.core.guard(index, |core| core.received(index, bytes));
         self.turn();
     }
 
     /// A client that is let in.
-    fn client(&mut self, level: u8, keep_alive_s: u16) -> u32 {
+    pub(super) fn client(&mut self, level: u8, keep_alive_s: u16) -> u32 {
         let socket = File::open("/dev/null").expect("is there").into();
         let index = self.core.opened(socket, None).expect("accepted");
         let client_id = format!("client-{index}");
@@ -84,7 +85,7 @@ impl Rig {
     }
 
     /// NATS takes all there is. Returns how many messages that was.
-    fn carry(&mut self) -> usize {
+    pub(super) fn carry(&mut self) -> usize {
         let mut messages = 0;
         loop {
             let batch = self.core.ledger.borrow_mut().take_for_write();
@@ -100,7 +101,7 @@ impl Rig {
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         for _ in 0..ms / 1000 {
             self.core.now.ms += 1000;
             self.core.tick();
@@ -108,7 +109,7 @@ impl Rig {
         }
     }
 
-    fn leave(&mut self, index: u32, failed: bool) {
+    pub(super) fn leave(&mut self, index: u32, failed: bool) {
         self.ring.receives.remove(&index);
         self.ring.cancels.remove(&index);
         self.core.receive_stopped(index);
@@ -116,12 +117,12 @@ impl Rig {
         self.turn();
     }
 
-    fn why_closed(&self, index: u32) -> Option<CloseReason> {
+    pub(super) fn why_closed(&self, index: u32) -> Option<CloseReason> {
         self.core.connections[index as usize].close_reason
     }
 }
 
-fn message(level: u8, topic: &str, qos: u8, packet_id: u16) -> Vec<u8> {
+pub(super) fn message(level: u8, topic: &str, qos: u8, packet_id: u16) -> Vec<u8> {
     let payload = b"21";
     wire::publish(level, &Publish { topic, payload, qos, packet_id, dup: false, alias: 0 })
 }

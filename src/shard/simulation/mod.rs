@@ -12,6 +12,7 @@ mod nats;
 mod random;
 mod rest;
 mod setup;
+mod tls;
 mod truth;
 mod uplink;
 mod wire;

@@ -20,6 +20,7 @@ use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
 use crate::shard::settings::{AuthSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
+use crate::tls::Profile;
 use crate::uplink::ledger::{Ledger, Limits};
 
 fn catalogue() -> Catalogue {
@@ -43,6 +44,7 @@ pub(super) struct Setup {
     pub(super) has_small_payloads: bool,
     /// The shards are told to stop in the end.
     pub(super) drains: bool,
+    pub(super) tls_profiles: Vec<Arc<Profile>>,
 }
 
 impl Setup {
@@ -63,6 +65,8 @@ impl Setup {
             connections_max: 1000,
             endpoints_max: 1000,
             connect_timeout_ms: 5000,
+            tls_handshake_timeout_ms: 10_000,
+            tls_handshakes_max: 2,
             policy,
             auth: AuthSettings::default(),
             config_name: ConfigName::Omit,
@@ -76,7 +80,14 @@ impl Setup {
             fault_topic: None,
         };
         let limits = Limits { batch_bytes_max: 600, unconfirmed_bytes_max: 2000 };
-        Self { shards: 1, settings, limits, has_small_payloads: false, drains: false }
+        Self {
+            shards: 1,
+            settings,
+            limits,
+            has_small_payloads: false,
+            drains: false,
+            tls_profiles: Vec::new(),
+        }
     }
 
     /// Any.
@@ -117,6 +128,7 @@ impl Setup {
                 registry: registry.clone(),
                 peers: peers.clone(),
                 reporter: Reporter::new(sender.clone(), number as u16, counters.clone()),
+                tls_profiles: self.tls_profiles.clone(),
                 clerks: Clerks::default(),
                 throttle: throttle.clone(),
                 ledger: Rc::new(RefCell::new(Ledger::new(self.limits))),

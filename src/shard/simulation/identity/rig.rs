@@ -95,6 +95,7 @@ pub fn build(group: u64) -> (Core, Receiver<Report>, Arc<Desk>) {
         registry: Arc::new(Registry::new(1000)),
         peers: vec![mails],
         reporter: Reporter::new(sender, 0, counters.clone()),
+        tls_profiles: Vec::new(),
         clerks: Clerks { internal: Some(desk.clone()), http: None },
         throttle: Arc::new(Throttle::new(limits)),
         ledger: Rc::new(RefCell::new(Ledger::new(setup.limits))),

@@ -1,0 +1,172 @@
+//! Connections behind TLS: their handshakes, and what comes and goes through them.
+
+use std::os::fd::OwnedFd;
+
+use super::connection::{Entering, Hold, Life, Transport};
+use super::core::Core;
+use super::correlation::ConnectionKey;
+use super::handshakes::STEPS_PER_TURN_MAX;
+use crate::telemetry::CloseReason;
+use crate::tls::Profile;
+use crate::transport::tls::{TlsSession, failure};
+
+/// What is said of a client whose TLS has failed.
+const LOG_FAILED: &str = "TLS with a client failed";
+
+impl Core {
+    /// A connection was accepted where TLS is spoken, by the profile of that number; `None` when
+    /// there are too many (the socket is closed).
+    pub fn opened_tls(&mut self, socket: OwnedFd, profile: u16) -> Option<u32> {
+        let index = self.opened(socket, None)?;
+        self.connections[index as usize].transport = Transport::Waiting(profile);
+        self.check_at(index, self.now.ms + u64::from(self.settings.tls_handshake_timeout_ms));
+        self.guard(index, |core| core.begin_handshake(index));
+        Some(index)
+    }
+
+    /// Begins a handshake, or lets it wait unread until it may begin.
+    fn begin_handshake(&mut self, index: u32) {
+        let connection = &self.connections[index as usize];
+        let Transport::Waiting(profile) = connection.transport else { return };
+        let key = connection.key(index);
+        if !self.handshakes.try_begin() {
+            self.connections[index as usize].hold = Hold::Handshake;
+            let Self { handshakes, connections, .. } = self;
+            handshakes.wait(key, connections.len(), |key| {
+                let connection = connections.get(key.index as usize);
+                connection.is_some_and(|c| c.generation == key.generation && c.life == Life::Open)
+            });
+            return;
+        }
+        self.counters.tls_handshakes_under_way.set(self.handshakes.under_way() as u64);
+        // Which profiles there are never changes while the process runs.
+        let config = self.tls_profiles[usize::from(profile)].config.clone();
+        match TlsSession::new(config) {
+            Ok(session) => {
+                let connection = &mut self.connections[index as usize];
+                connection.transport = Transport::Tls(Box::new(session), profile);
+                connection.hold = Hold::None;
+                self.touch(index);
+            }
+            Err(error) => {
+                self.handshakes.end();
+                tracing::error!(shard = self.number, %error, "no TLS session can be made");
+                self.close(index, CloseReason::Internal);
+            }
+        }
+    }
+
+    /// A handshake is over, one way or the other: who has waited longest may begin.
+    pub(super) fn handshake_ended(&mut self) {
+        self.handshakes.end();
+        while let Some(key) = self.handshakes.next_waiting() {
+            if self.find(key).is_some_and(|connection| connection.life == Life::Open) {
+                self.begin_handshake(key.index);
+            }
+        }
+        self.counters.tls_handshakes_under_way.set(self.handshakes.under_way() as u64);
+    }
+
+    /// Ciphertext has come from a connection.
+    pub(super) fn take_ciphertext(&mut self, index: u32, ciphertext: &mut [u8]) {
+        let connection = &mut self.connections[index as usize];
+        if connection.life != Life::Open {
+            return;
+        }
+        let key = connection.key(index);
+        let Transport::Tls(tls, profile) = &mut connection.transport else { return };
+        if tls.is_handshaking() {
+            tls.keep(ciphertext);
+            if !std::mem::replace(&mut connection.is_shaking, true) {
+                self.handshakes.queue_step(key);
+            }
+            return;
+        }
+        let profile = *profile;
+        let taken = std::mem::replace(&mut connection.transport, Transport::Taken);
+        let Transport::Tls(mut tls, _) = taken else { return };
+        let outcome = tls.receive(ciphertext, |plain| self.take_bytes(index, plain));
+        self.connections[index as usize].transport = Transport::Tls(tls, profile);
+        self.after_tls(index, outcome);
+    }
+
+    /// Takes the next steps of handshakes, as many as one turn may; whether more wait.
+    pub(super) fn shake_hands(&mut self) -> bool {
+        for _ in 0..STEPS_PER_TURN_MAX {
+            let Some(key) = self.handshakes.next_step() else { return false };
+            if self.find(key).is_some_and(|connection| connection.life == Life::Open) {
+                self.guard(key.index, |core| core.handshake_step(key));
+            }
+        }
+        self.handshakes.has_steps()
+    }
+
+    fn handshake_step(&mut self, key: ConnectionKey) {
+        let index = key.index;
+        let connection = &mut self.connections[index as usize];
+        connection.is_shaking = false;
+        let Transport::Tls(tls, profile) = &mut connection.transport else { return };
+        let profile = *profile;
+        // A client may say more than the end of its handshake.
+        let mut plain = Vec::new();
+        let outcome = tls.receive(&mut [], |more| plain.extend_from_slice(more));
+        let is_over = outcome.is_ok() && !tls.is_handshaking();
+        if is_over {
+            let counters = &self.counters.tls_handshakes;
+            counters[usize::from(tls.is_resumed())].add(1);
+            let profile = self.tls_profiles[usize::from(profile)].clone();
+            self.handshake_ended();
+            self.introduce(index, &profile);
+            if !plain.is_empty() {
+                self.take_bytes(index, &plain);
+            }
+        }
+        self.after_tls(index, outcome);
+    }
+
+    /// The handshake is over: CONNECT is waited for, and the client's certificate, if it has shown
+    /// one, is known.
+    fn introduce(&mut self, index: u32, profile: &Profile) {
+        let connection = &mut self.connections[index as usize];
+        connection.since_ms = self.now.ms;
+        let Transport::Tls(tls, _) = &connection.transport else { return };
+        let presented = tls.peer_certificates().map(|chain| profile.peer_certificate(chain));
+        match presented {
+            None => {}
+            Some(Ok(certificate)) => {
+                connection.entering = Some(Box::new(Entering::Presenting(certificate)));
+            }
+            Some(Err(why)) => {
+                self.log_tls_failed(index, &why);
+                return self.close(index, CloseReason::TlsFailed);
+            }
+        }
+        self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));
+    }
+
+    fn after_tls(&mut self, index: u32, outcome: Result<(), rustls::Error>) {
+        if let Err(error) = outcome {
+            self.counters.tls_failed(failure(&error));
+            self.log_tls_failed(index, &error);
+            // What we say about it waits in the session.
+            return self.close(index, CloseReason::TlsFailed);
+        }
+        let connection = &self.connections[index as usize];
+        let Transport::Tls(tls, _) = &connection.transport else { return };
+        let (has_outgoing, has_ended) = (tls.has_outgoing(), tls.peer_has_closed());
+        if has_outgoing {
+            self.touch(index);
+        }
+        if has_ended && !self.connections[index as usize].peer_closed {
+            self.peer_ended(index, false);
+        }
+    }
+
+    fn log_tls_failed(&mut self, index: u32, why: &dyn std::fmt::Display) {
+        if let Some(suppressed) = self.log_tls.allow(self.now.ms) {
+            let peer = self.peer(index);
+            let shard = self.number;
+            tracing::warn!(shard, peer, %why, suppressed, "{LOG_FAILED}");
+        }
+    }
+}
