@@ -16,7 +16,7 @@ use ringgate::shard::core::Clerks;
 use ringgate::shard::mail::{self, Mail, MailSender, Reporter};
 use ringgate::shard::registry::Registry;
 use ringgate::shard::settings::AuthSettings;
-use ringgate::shard::{self, Parts, ShardSettings, ShardThread};
+use ringgate::shard::{self, Door, DoorKind, Parts, ShardSettings, ShardThread};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use ringgate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
@@ -47,7 +47,8 @@ impl Gateway {
         let thread = shard::start(Parts {
             number: 0,
             settings: shard_settings(),
-            listeners: vec![listener],
+            doors: vec![Door { socket: listener, kind: DoorKind::Mqtt }],
+            tls_profiles: Vec::new(),
             catalogue: Arc::new(catalogue()),
             registry: Arc::new(Registry::new(1000)),
             mailbox,
@@ -97,6 +98,8 @@ fn shard_settings() -> ShardSettings {
         connections_max: 100_000,
         endpoints_max: 1_000,
         connect_timeout_ms: 60_000,
+        tls_handshake_timeout_ms: 10_000,
+        tls_handshakes_max: 1,
         policy: Policy { outbound_messages_max: 4096, ..Policy::default() },
         auth: AuthSettings::default(),
         config_name: ConfigName::FromPath,
