@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, with a longer path where only a part of a room is meant.
 /// A part of a room with an entry of its own is held to that one.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("cli", &["config"]),
     ("codec", &[]),
     ("rt", &[]),
@@ -20,7 +20,12 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("session", &["codec", "telemetry"]),
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
-    ("shard", &["session", "uplink", "auth", "codec", "rt", "telemetry", "config"]),
+    ("transport", &["telemetry"]),
+    ("tls", &["auth"]),
+    (
+        "shard",
+        &["session", "uplink", "transport", "tls", "auth", "codec", "rt", "telemetry", "config"],
+    ),
     ("admin", &["telemetry", "credentials", "auth", "config"]),
     (
         "control",

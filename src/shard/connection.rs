@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::affinity::Affinities;
 use super::clients::Client;
 use super::correlation::ConnectionKey;
-use crate::auth::CertificateName;
 use crate::rt::socket;
 use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
 use crate::session::{Hello, Session};
 use crate::telemetry::CloseReason;
+use crate::tls::PeerCertificate;
 use crate::transport::tls::TlsSession;
 
 /// Why no packet is taken from a connection for now, although bytes may be there.
@@ -123,9 +123,14 @@ pub struct Connection {
 #[derive(Debug)]
 pub enum Entering {
     /// CONNECT itself is still to come. The transport has verified this client certificate.
-    Presenting(CertificateName),
+    Presenting(PeerCertificate),
     /// A provider is asked who the client is.
-    Asking(Hello),
+    Asking {
+        /// What it has said.
+        hello: Hello,
+        /// The only tenant it may be of, if its certificate says so.
+        tenant: Option<Box<str>>,
+    },
     /// The session that another connection still holds.
     Inheriting {
         /// The client id.

@@ -39,7 +39,7 @@ use crate::rt::socket;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
-use crate::tls::Profile;
+use crate::tls::{PeerCertificate, Profile};
 use crate::uplink::ledger::{Ledger, SubjectId};
 
 /// Entries of ended connections that the list of those that wait for the uplink may hold beside
@@ -279,7 +279,8 @@ impl Core {
         self.counters.connections_accepted.add(1);
         self.next_generation = self.next_generation.wrapping_add(1);
         let mut connection = Connection::new(socket, self.next_generation, self.now.ms);
-        connection.entering = certificate.map(|name| Box::new(Entering::Presenting(name)));
+        connection.entering = certificate
+            .map(|name| Box::new(Entering::Presenting(PeerCertificate { name, tenant: None })));
         let index = self.connections.insert(connection) as u32;
         self.counters.connections_open.set(self.connections.len() as u64);
         self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));

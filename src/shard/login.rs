@@ -12,15 +12,26 @@ use crate::auth::{Method, Provider, Question, Rejection, Verdict};
 use crate::config::Secret;
 use crate::rt::socket;
 use crate::session::{Hello, Login, Refused};
+use crate::tls::PeerCertificate;
 
 /// What a CONNECT says of who the client is.
 enum Proof {
     /// Nothing that a provider could be asked about.
     None,
-    /// A question for the provider, and the user name as it came.
-    Offered(Question, Box<str>),
+    /// What a provider can be asked about.
+    Offered(Offer),
     /// What can be no credentials.
     Bad,
+}
+
+/// Proof that is offered.
+struct Offer {
+    /// For the provider.
+    question: Question,
+    /// The user name as it came; empty for a certificate.
+    username: Box<str>,
+    /// The only tenant the client may be of, if its certificate says so.
+    tenant: Option<Box<str>>,
 }
 
 impl Core {
@@ -29,7 +40,7 @@ impl Core {
         let login = hello.login.take();
         match self.proof(index, login) {
             Proof::None => self.enter(index, &hello),
-            Proof::Offered(question, username) => self.ask_who(index, hello, question, username),
+            Proof::Offered(offer) => self.ask_who(index, hello, offer),
             Proof::Bad => self.refuse(index, Refused::BadCredentials),
         }
     }
@@ -37,12 +48,15 @@ impl Core {
     fn proof(&mut self, index: u32, login: Option<Login>) -> Proof {
         let entering = self.connections[index as usize].entering.take();
         let certificate = match entering.map(|entering| *entering) {
-            Some(Entering::Presenting(name)) => Some(name),
+            Some(Entering::Presenting(certificate)) => Some(certificate),
             _ => None,
         };
         match (certificate, login) {
             _ if self.settings.auth.client_provider == Provider::Trustful => Proof::None,
-            (Some(name), _) => Proof::Offered(Question::Certificate(name), Box::default()),
+            (Some(PeerCertificate { name, tenant }), _) => {
+                let question = Question::Certificate(name);
+                Proof::Offered(Offer { question, username: Box::default(), tenant })
+            }
             (None, None) => Proof::None,
             (None, Some(Login { username, password })) => {
                 let username = username.unwrap_or_default();
@@ -50,16 +64,19 @@ impl Core {
                 let question = password.and_then(|password| {
                     basic_question(&username, password, &self.settings.auth.default_tenant)
                 });
-                question.map_or(Proof::Bad, |question| Proof::Offered(question, username))
+                question.map_or(Proof::Bad, |question| {
+                    Proof::Offered(Offer { question, username, tenant: None })
+                })
             }
         }
     }
 
-    fn ask_who(&mut self, index: u32, hello: Hello, question: Question, username: Box<str>) {
+    fn ask_who(&mut self, index: u32, hello: Hello, offer: Offer) {
+        let Offer { question, username, tenant } = offer;
         let address = socket::peer(&self.connections[index as usize].socket).map(|a| a.ip());
         let connection = self.connections[index as usize].key(index);
         if let Some(client) = self.logins.find(&question, self.now.ms) {
-            return self.proven(connection, client, &hello);
+            return self.proven(connection, client, tenant.as_deref(), &hello);
         }
         if !self.throttle.try_now(address, &username, self.now.ms) {
             self.log_refused(address, &username, "too many failed attempts");
@@ -70,7 +87,7 @@ impl Core {
         if self.ask(purpose, question, provider).is_some() {
             let connection = &mut self.connections[index as usize];
             connection.hold = Hold::Entering;
-            connection.entering = Some(Box::new(Entering::Asking(hello)));
+            connection.entering = Some(Box::new(Entering::Asking { hello, tenant }));
             self.touch(index);
         } else {
             self.throttle.forgive(address, &username);
@@ -117,8 +134,8 @@ impl Core {
             return;
         }
         let connection = &mut self.connections[key.index as usize];
-        let hello = match connection.entering.take().map(|entering| *entering) {
-            Some(Entering::Asking(hello)) => hello,
+        let (hello, tenant) = match connection.entering.take().map(|entering| *entering) {
+            Some(Entering::Asking { hello, tenant }) => (hello, tenant),
             other => {
                 connection.entering = other.map(Box::new);
                 return;
@@ -126,7 +143,7 @@ impl Core {
         };
         match verdict {
             Ok(client) => {
-                self.proven(key, client, &hello);
+                self.proven(key, client, tenant.as_deref(), &hello);
                 let connection = &self.connections[key.index as usize];
                 if connection.life == Life::Open && connection.entering.is_none() {
                     self.resume(key.index);
@@ -136,8 +153,14 @@ impl Core {
         }
     }
 
-    /// A client has proven who it is.
-    fn proven(&mut self, key: ConnectionKey, client: Client, hello: &Hello) {
+    /// A client has proven who it is; `tenant` is the only one it may be of, if there is one.
+    fn proven(&mut self, key: ConnectionKey, client: Client, tenant: Option<&str>, hello: &Hello) {
+        if tenant.is_some_and(|tenant| *tenant != *client.grant.tenant) {
+            let address = socket::peer(&self.connections[key.index as usize].socket);
+            let why = "its certificate is of another tenant's authority";
+            self.log_refused(address.map(|address| address.ip()), "", why);
+            return self.refuse(key.index, Refused::NotAuthorized);
+        }
         self.counters.clients_authenticated.add(1);
         let client = self.clients.join(client, key);
         self.connections[key.index as usize].client = Some(client);

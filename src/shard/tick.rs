@@ -74,7 +74,7 @@ impl Core {
         if connection.is_shaking_hands() {
             return Some(connection.since_ms + u64::from(self.settings.tls_handshake_timeout_ms));
         }
-        if matches!(connection.entering.as_deref(), Some(Entering::Asking(_))) {
+        if matches!(connection.entering.as_deref(), Some(Entering::Asking { .. })) {
             // A question ends by itself; a look now and then does no harm.
             return Some(self.now.ms + u64::from(self.settings.connect_timeout_ms));
         }

@@ -1,26 +1,16 @@
-//! The server's side of TLS for devices, made from files.
+//! The server's side of TLS for devices: made from files, and made anew when they change.
+//!
+//! A [`Profile`] is what one or more doors speak TLS by. It never changes; a new one takes its
+//! place, and connections that are there live on with theirs.
 
-use std::sync::Arc;
+mod files;
+mod profile;
+mod renew;
+mod sni;
+#[cfg(test)]
+mod tests;
+mod trust;
 
-use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-
-use crate::auth::CertificateName;
-use crate::auth::certificate::{NoCertificate, certificate_name};
-
-/// What TLS is spoken by at a door.
-#[derive(Debug)]
-pub struct Profile {
-    /// For rustls.
-    pub config: Arc<ServerConfig>,
-}
-
-impl Profile {
-    /// Who has shown this chain.
-    pub fn peer_certificate(
-        &self,
-        chain: &[CertificateDer<'_>],
-    ) -> Result<CertificateName, NoCertificate> {
-        certificate_name(chain.first().map_or(&[], |der| der.as_ref()))
-    }
-}
+pub use files::BadFile;
+pub use profile::{ClientAuth, MinVersion, PeerCertificate, Profile, ProfileSettings, load};
+pub use renew::{Renewal, Renewed};

@@ -1,0 +1,287 @@
+//! What doors speak TLS by.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ring::digest::{Context, SHA256, digest};
+use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::files::{self, BadFile, CRL_BYTES_MAX, PEM_BYTES_MAX};
+use super::sni::ByName;
+use super::trust::{Authority, Trust};
+use crate::auth::{CertificateName, certificate_name};
+
+/// Tickets for a client after a TLS 1.3 handshake; each is good for one resumption.
+const TICKETS: usize = 1;
+/// How long before its end an own certificate is warned of, in seconds.
+const WARNED_BEFORE_S: i64 = 14 * 24 * 3600;
+
+/// What a profile is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileSettings {
+    /// Its name, for messages.
+    pub name: String,
+    /// PEM files of certificate chains and their keys; the first for clients that ask for no name.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// PEM files of authorities that client certificates may come from.
+    pub client_ca_files: Vec<PathBuf>,
+    /// Tenants, and PEM files of authorities whose certificates are only of that tenant.
+    pub tenant_ca_files: Vec<(String, PathBuf)>,
+    /// PEM files of certificate revocation lists.
+    pub crl_files: Vec<PathBuf>,
+    /// The oldest version of TLS spoken.
+    pub min_version: MinVersion,
+    /// Application protocols (ALPN); a client that offers none is let in all the same.
+    pub alpn: &'static [&'static [u8]],
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked to.
+    #[default]
+    None,
+    /// They may.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// The oldest version of TLS spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Profile {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// What an operator should look at: certificates that end soon, and the like.
+    pub warnings: Vec<String>,
+    trust: Option<Trust>,
+    /// Of everything that client certificates are trusted by.
+    trust_digest: [u8; 32],
+}
+
+/// A client certificate that has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// What providers know it by.
+    pub name: CertificateName,
+    /// The only tenant its client may be of; `None`: whichever the provider says.
+    pub tenant: Option<Box<str>>,
+}
+
+/// Makes a profile. `before` is the one it takes the place of, if any.
+///
+/// Sessions are resumed by tickets, which all shards understand. rustls does not verify a client's
+/// certificate again when its session is resumed, and takes it from the ticket (rustls 0.23,
+/// `server/tls13.rs`: `peer_certificates.clone_from(&resume.client_cert_chain)`): so tickets of
+/// before are understood only where nothing of what clients are trusted by has changed.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn load(settings: &ProfileSettings, before: Option<&Profile>) -> Result<Profile, BadFile> {
+    Loading { settings, warnings: Vec::new(), trusted_by: Context::new(&SHA256) }.load(before)
+}
+
+struct Loading<'a> {
+    settings: &'a ProfileSettings,
+    warnings: Vec<String>,
+    trusted_by: Context,
+}
+
+impl Loading<'_> {
+    fn load(mut self, before: Option<&Profile>) -> Result<Profile, BadFile> {
+        let provider = Arc::new(default_provider());
+        let resolver = self.own_certificates(&provider)?;
+        let trust = self.trust()?;
+        let crls = self.crls()?;
+        let trust_digest = self.trust_digest();
+        let together = |why: String| self.bad(Path::new(""), why);
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions(self.settings.min_version))
+            .map_err(|error| together(error.to_string()))?;
+        let builder = match &trust {
+            None => builder.with_no_client_auth(),
+            Some(trust) => {
+                let is_required = self.settings.client_auth == ClientAuth::Required;
+                let verifier = trust.verifier(&provider, crls, is_required).map_err(together)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = self.settings.alpn.iter().map(|name| name.to_vec()).collect();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = TICKETS;
+        config.max_early_data_size = 0;
+        config.ticketer = match before.filter(|before| before.trust_digest == trust_digest) {
+            Some(before) => before.config.ticketer.clone(),
+            None => new_ticketer().map_err(|error| together(error.to_string()))?,
+        };
+        Ok(Profile { config: Arc::new(config), warnings: self.warnings, trust, trust_digest })
+    }
+
+    fn bad(&self, path: &Path, why: String) -> BadFile {
+        BadFile { profile: self.settings.name.clone(), path: path.to_owned(), why }
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> Result<Vec<u8>, BadFile> {
+        files::read(path, bytes_max).map_err(|why| self.bad(path, why))
+    }
+
+    fn own_certificates(
+        &mut self,
+        provider: &rustls::crypto::CryptoProvider,
+    ) -> Result<ByName, BadFile> {
+        let mut keys = Vec::new();
+        for (chain_file, key_file) in &self.settings.certificates {
+            let chain = files::certificates(&self.read(chain_file, PEM_BYTES_MAX)?)
+                .map_err(|why| self.bad(chain_file, why))?;
+            let key = files::key(&self.read(key_file, PEM_BYTES_MAX)?)
+                .map_err(|why| self.bad(key_file, why))?;
+            let key = provider
+                .key_provider
+                .load_private_key(key)
+                .map_err(|error| self.bad(key_file, format!("its key cannot be used: {error}")))?;
+            self.warn_of_end(chain_file, &chain[0]);
+            let certified = CertifiedKey::new(chain, key);
+            if let Err(error) = certified.keys_match() {
+                let chain = chain_file.display();
+                let why = format!("is not the key of the certificate in {chain}: {error}");
+                return Err(self.bad(key_file, why));
+            }
+            keys.push(Arc::new(certified));
+        }
+        ByName::new(keys).ok_or_else(|| self.bad(Path::new(""), "has no certificate".to_owned()))
+    }
+
+    fn warn_of_end(&mut self, path: &Path, leaf: &CertificateDer<'_>) {
+        let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return };
+        let left_s = certificate.validity().not_after.timestamp() - now_s();
+        let end = certificate.validity().not_after;
+        let path = path.display();
+        if left_s < 0 {
+            self.warnings.push(format!("{path}: the certificate has expired: {end}"));
+        } else if left_s < WARNED_BEFORE_S {
+            self.warnings.push(format!("{path}: the certificate expires soon: {end}"));
+        }
+    }
+
+    fn trust(&mut self) -> Result<Option<Trust>, BadFile> {
+        let settings = self.settings;
+        self.trusted_by.update(&[settings.client_auth as u8]);
+        if settings.client_auth == ClientAuth::None {
+            return Ok(None);
+        }
+        let of_all = settings.client_ca_files.iter().map(|path| (None, path));
+        let of_tenants = settings.tenant_ca_files.iter().map(|(t, path)| (Some(t.as_str()), path));
+        let mut authorities = Vec::new();
+        for (tenant, path) in of_all.chain(of_tenants) {
+            let pem = self.read(path, PEM_BYTES_MAX)?;
+            self.trusted_by.update(tenant.unwrap_or_default().as_bytes());
+            self.trusted_by.update(digest(&SHA256, &pem).as_ref());
+            for der in files::certificates(&pem).map_err(|why| self.bad(path, why))? {
+                if let Err(error) = certificate_name(&der) {
+                    return Err(self.bad(path, error.to_string()));
+                }
+                authorities.push(Authority { der, tenant: tenant.map(Into::into) });
+            }
+        }
+        let together = |why| self.bad(Path::new(""), why);
+        if authorities.is_empty() {
+            return Err(together(
+                "client certificates are wanted, and no authority is trusted".into(),
+            ));
+        }
+        Trust::new(authorities).map(Some).map_err(together)
+    }
+
+    fn crls(
+        &mut self,
+    ) -> Result<Vec<rustls::pki_types::CertificateRevocationListDer<'static>>, BadFile> {
+        let mut all = Vec::new();
+        for path in &self.settings.crl_files {
+            let pem = self.read(path, CRL_BYTES_MAX)?;
+            self.trusted_by.update(digest(&SHA256, &pem).as_ref());
+            let crls = files::crls(&pem).map_err(|why| self.bad(path, why))?;
+            for crl in &crls {
+                let parsed = x509_parser::revocation_list::CertificateRevocationList::from_der(crl);
+                let (_, parsed) =
+                    parsed.map_err(|error| self.bad(path, format!("is no CRL: {error}")))?;
+                if let Some(next) = parsed.next_update()
+                    && next.timestamp() < now_s()
+                {
+                    let path = path.display();
+                    self.warnings.push(format!("{path}: a newer revocation list was due: {next}"));
+                }
+            }
+            all.extend(crls);
+        }
+        Ok(all)
+    }
+
+    fn trust_digest(&self) -> [u8; 32] {
+        let digest = self.trusted_by.clone().finish();
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+impl Profile {
+    /// One for tests, which asks no client for a certificate.
+    #[cfg(test)]
+    pub fn of(config: Arc<ServerConfig>) -> Self {
+        Self { config, warnings: Vec::new(), trust: None, trust_digest: [0; 32] }
+    }
+
+    /// Who has shown this verified chain, his own certificate first.
+    ///
+    /// # Errors
+    /// A certificate that has ended since: a resumed session brings it along from long ago. Or what
+    /// is no certificate.
+    pub fn peer_certificate(
+        &self,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<PeerCertificate, String> {
+        let leaf = chain.first().ok_or("an empty chain of certificates")?;
+        let name = certificate_name(leaf).map_err(|error| error.to_string())?;
+        let parsed = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+        if parsed.1.validity().not_after.timestamp() < now_s() {
+            return Err("the client's certificate has expired since its session began".to_owned());
+        }
+        let tenant = self.trust.as_ref().and_then(|trust| trust.tenant_of(chain));
+        Ok(PeerCertificate { name, tenant: tenant.map(Into::into) })
+    }
+}
+
+fn versions(min_version: MinVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static FROM_12: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+    static FROM_13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
+    match min_version {
+        MinVersion::Tls12 => &FROM_12,
+        MinVersion::Tls13 => &FROM_13,
+    }
+}
+
+fn new_ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    Ticketer::new()
+}
+
+fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
