@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("uplink/ledger", &[]),
     ("uplink", &["codec", "rt", "telemetry", "config"]),
     ("transport", &["telemetry"]),
-    ("tls", &["auth"]),
+    ("tls", &["auth", "config"]),
     (
         "shard",
         &["session", "uplink", "transport", "tls", "auth", "codec", "rt", "telemetry", "config"],

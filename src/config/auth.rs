@@ -53,6 +53,8 @@ pub struct Auth {
     /// `ringgate.auth.require.mqtt-tcp`: what tenants without a setting of their own demand of
     /// clients that come by plain MQTT.
     pub require_mqtt_tcp: Requirement,
+    /// `ringgate.auth.require.mqtt-tls`: the same of clients that come by MQTT over TLS.
+    pub require_mqtt_tls: Requirement,
 }
 
 /// `ringgate.auth.http`: the provider `http`.
@@ -71,6 +73,10 @@ pub struct AuthHttp {
 pub struct Tenant {
     /// `require.mqtt-tcp`, instead of [`Auth::require_mqtt_tcp`].
     pub require_mqtt_tcp: Option<Requirement>,
+    /// `require.mqtt-tls`, instead of [`Auth::require_mqtt_tls`].
+    pub require_mqtt_tls: Option<Requirement>,
+    /// PEM files of authorities whose client certificates are only of this tenant.
+    pub ca_files: Vec<PathBuf>,
 }
 
 /// `ringgate.credentials`: the store of the provider `internal`.
@@ -122,6 +128,7 @@ impl Default for Auth {
             login_failures_window_s: 60,
             http: AuthHttp::default(),
             require_mqtt_tcp: Requirement::None,
+            require_mqtt_tls: Requirement::None,
         }
     }
 }
@@ -173,6 +180,12 @@ impl Settings {
     pub fn require_mqtt_tcp(&self, tenant: &str) -> Requirement {
         let own = self.ringgate.tenants.get(tenant).and_then(|tenant| tenant.require_mqtt_tcp);
         own.unwrap_or(self.ringgate.auth.require_mqtt_tcp)
+    }
+
+    /// What a tenant demands of clients that come by MQTT over TLS.
+    pub fn require_mqtt_tls(&self, tenant: &str) -> Requirement {
+        let own = self.ringgate.tenants.get(tenant).and_then(|tenant| tenant.require_mqtt_tls);
+        own.unwrap_or(self.ringgate.auth.require_mqtt_tls)
     }
 
     /// Every tenant that the settings name, or may mean by naming none.

@@ -13,6 +13,7 @@ pub(super) fn auth_keys(auth: &mut Auth) -> Vec<Key<'_>> {
         ("endpoint-elsewhere", Word(&mut auth.endpoint_elsewhere)),
         ("default-tenant", Field::Tenant(&mut auth.default_tenant)),
         ("require.mqtt-tcp", Word(&mut auth.require_mqtt_tcp)),
+        ("require.mqtt-tls", Word(&mut auth.require_mqtt_tls)),
         ("ecap-instance", Name(&mut auth.ecap_instance)),
         ("cap-instance", Name(&mut auth.cap_instance)),
         ("tenant-manager-instance", Name(&mut auth.tenant_manager_instance)),
@@ -61,9 +62,13 @@ pub(super) fn tenant_keys<'a>(
         return vec![key("ringgate.tenants", Field::EmptyMap)];
     }
     tenants
-        .map(|(name, Tenant { require_mqtt_tcp })| {
-            let path = format!("ringgate.tenants.{name}.require.mqtt-tcp");
-            key(path, Field::OptionalWord(require_mqtt_tcp))
+        .flat_map(|(name, Tenant { require_mqtt_tcp, require_mqtt_tls, ca_files })| {
+            [
+                ("require.mqtt-tcp", Field::OptionalWord(require_mqtt_tcp)),
+                ("require.mqtt-tls", Field::OptionalWord(require_mqtt_tls)),
+                ("ca-files", Field::Files(ca_files)),
+            ]
+            .map(|(part, field)| key(format!("ringgate.tenants.{name}.{part}"), field))
         })
         .collect()
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use super::auth::Auth;
+use super::check_doors::check_doors;
 use super::nats_url::NatsUrl;
 use super::read::Reading;
 use super::settings::{Kaa, Nats, NatsCredentials, NatsTls, Settings};
@@ -14,22 +15,11 @@ use super::types::{ClientProvider, EndpointProvider, Requirement};
 
 /// Looks at the settings together; reads nothing but the first byte of the files they name.
 pub(super) fn check(settings: &Settings, reading: &mut Reading) {
-    check_transports(settings, reading);
+    check_doors(settings, reading);
     check_applications(&settings.kaa, reading);
     check_nats(&settings.ringgate.nats, reading);
     check_auth(settings, reading);
     check_memory(settings, reading);
-}
-
-fn check_transports(settings: &Settings, reading: &mut Reading) {
-    let mqtt = &settings.kaa.mqtt_tcp;
-    if !mqtt.enabled {
-        let key = "kaa.kpc.transports.mqtt.tcp.enabled";
-        reading.refuse(key, "no transport is enabled: no device could connect");
-    } else if mqtt.port == settings.server.port {
-        let reason = format!("{} is the port of kaa.kpc.transports.mqtt.tcp too", mqtt.port);
-        reading.refuse("server.port", reason);
-    }
 }
 
 fn check_applications(kaa: &Kaa, reading: &mut Reading) {
@@ -119,7 +109,7 @@ fn check_tls(tls: &NatsTls, urls: &[NatsUrl], reading: &mut Reading) {
     check_file("ringgate.nats.tls.key-file", key_file, reading);
 }
 
-fn check_file(key: &str, file: &Option<PathBuf>, reading: &mut Reading) {
+pub(super) fn check_file(key: &str, file: &Option<PathBuf>, reading: &mut Reading) {
     let Some(path) = file else { return };
     // Opening a directory succeeds, reading it does not; opening a pipe could wait for ever.
     let outcome = match std::fs::metadata(path) {
@@ -142,12 +132,19 @@ fn check_auth(settings: &Settings, reading: &mut Reading) {
     let auth = &settings.ringgate.auth;
     check_http_url(settings, reading);
     if auth.client_provider == ClientProvider::Trustful {
-        let of_tenants = settings.ringgate.tenants.iter().map(|(name, tenant)| {
-            (format!("ringgate.tenants.{name}.require.mqtt-tcp"), tenant.require_mqtt_tcp)
+        let of_tenants = settings.ringgate.tenants.iter().flat_map(|(name, tenant)| {
+            let path = format!("ringgate.tenants.{name}.require");
+            [
+                (format!("{path}.mqtt-tcp"), tenant.require_mqtt_tcp),
+                (format!("{path}.mqtt-tls"), tenant.require_mqtt_tls),
+            ]
         });
-        let of_all = ("ringgate.auth.require.mqtt-tcp".to_owned(), Some(auth.require_mqtt_tcp));
+        let of_all = [
+            ("ringgate.auth.require.mqtt-tcp".to_owned(), Some(auth.require_mqtt_tcp)),
+            ("ringgate.auth.require.mqtt-tls".to_owned(), Some(auth.require_mqtt_tls)),
+        ];
         for (key, _) in of_tenants
-            .chain([of_all])
+            .chain(of_all)
             .filter(|(_, requirement)| requirement.is_some_and(|r| r != Requirement::None))
         {
             let reason = "nobody could be authenticated: \

@@ -33,6 +33,9 @@ pub(super) enum Field<'a> {
     Directory(&'a mut PathBuf),
     Address(&'a mut IpAddr),
     Addresses(&'a mut Vec<IpAddr>),
+    /// Null is "as configured elsewhere".
+    OptionalAddresses(&'a mut Option<Vec<IpAddr>>),
+    Files(&'a mut Vec<PathBuf>),
     Urls(&'a mut Vec<NatsUrl>),
     HttpUrl(&'a mut Option<HttpUrl>),
     /// Null is "all".
@@ -162,6 +165,13 @@ impl Field<'_> {
             Self::Directory(directory) => **directory = PathBuf::from(read_text(value)?),
             Self::Address(address) => **address = parse_address(read_text(value)?)?,
             Self::Addresses(addresses) => **addresses = read_some(value, parse_address)?,
+            Self::OptionalAddresses(addresses) => {
+                **addresses = match value {
+                    Value::Null => None,
+                    _ => Some(read_some(value, parse_address)?),
+                }
+            }
+            Self::Files(files) => **files = read_list(value, |file| Ok(PathBuf::from(file)))?,
             Self::Urls(urls) => **urls = read_some(value, NatsUrl::parse)?,
             Self::HttpUrl(url) => {
                 **url = read_optional_text(value)?.map(HttpUrl::parse).transpose()?;
@@ -181,7 +191,11 @@ impl Field<'_> {
     /// Takes the value of an environment variable, or says why not; lists are split at commas.
     pub fn read_variable(&mut self, text: &str) -> Result<(), String> {
         let value = match self {
-            Self::Addresses(_) | Self::Urls(_) | Self::Names(_) => Value::List(
+            Self::Addresses(_)
+            | Self::OptionalAddresses(_)
+            | Self::Files(_)
+            | Self::Urls(_)
+            | Self::Names(_) => Value::List(
                 text.split(',')
                     .map(str::trim)
                     .filter(|item| !item.is_empty())
@@ -217,6 +231,13 @@ impl Field<'_> {
             Self::Directory(directory) => quote(&directory.to_string_lossy()),
             Self::Address(address) => quote(&address.to_string()),
             Self::Addresses(addresses) => show_list(addresses),
+            Self::OptionalAddresses(addresses) => {
+                addresses.as_deref().map_or("null".into(), show_list)
+            }
+            Self::Files(files) => {
+                let shown: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+                show_list(&shown)
+            }
             Self::Urls(urls) => show_list(urls),
             Self::HttpUrl(url) => url.as_ref().map_or("null".into(), |url| quote(&url.to_string())),
             Self::Names(names) => names.as_deref().map_or("null".into(), show_list),

@@ -1,6 +1,7 @@
 //! The table of keys: what each setting is called, and in which field it lives.
 
 use super::auth_keys::{auth_keys, connectivity_keys, credentials_keys, tenant_keys};
+use super::door_keys::{handshake_keys, listener_keys, mqtt_tls_keys, tls_keys};
 use super::field::Field;
 use super::limits;
 use super::settings::*;
@@ -49,6 +50,7 @@ pub(super) fn keys(settings: &mut Settings) -> Vec<Key<'_>> {
             Field::Integer(&mut kaa.mqtt_tcp.port, limits::PORT),
         ),
     ];
+    keys.extend(mqtt_tls_keys(&mut kaa.mqtt_tls));
     keys.extend(application_keys(kaa.applications.iter_mut()));
     keys.extend(extension_keys(kaa.extension_instances.iter_mut()));
     keys.extend(ringgate_keys(ringgate));
@@ -107,6 +109,9 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         pin_threads,
         management_address,
         listen,
+        listeners,
+        tls,
+        tls_handshakes,
         nats,
         mqtt,
         auth,
@@ -132,6 +137,9 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
             Field::Integer(&mut read_buffers.bytes, limits::READ_BUFFER_BYTES),
         ),
     ];
+    keys.extend(listener_keys(listeners.iter_mut()));
+    keys.extend(tls_keys(tls.iter_mut()));
+    keys.extend(handshake_keys(tls_handshakes));
     keys.extend(nats_keys(nats));
     keys.extend(mqtt_keys(mqtt));
     keys.extend(auth_keys(auth));
@@ -232,6 +240,7 @@ fn mqtt_keys(mqtt: &mut Mqtt) -> [Key<'_>; 14] {
 #[cfg(test)]
 mod tests {
     use super::super::auth::Tenant;
+    use super::super::doors::{ListenerSettings, Tls};
     use super::*;
 
     fn all() -> Settings {
@@ -243,6 +252,8 @@ mod tests {
             .insert("<app>".into(), Application { versions, ..Application::default() });
         settings.kaa.extension_instances.insert("<name>".into(), ExtensionInstance::default());
         settings.ringgate.tenants.insert("<tenant>".into(), Tenant::default());
+        settings.ringgate.listeners.insert("<listener>".into(), ListenerSettings::default());
+        settings.ringgate.tls.insert("<profile>".into(), Tls::default());
         settings
     }
 

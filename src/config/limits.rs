@@ -52,6 +52,11 @@ pub const SHARDS: Limit = Limit::new(1, 1_024, "shards");
 /// `ringgate.listen.backlog`
 pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");
 
+/// `ringgate.tls-handshakes.max`
+pub const TLS_HANDSHAKES: Limit = Limit::new(1, 1_000_000, "handshakes");
+/// `ringgate.tls-handshakes.timeout-ms`
+pub const TLS_HANDSHAKE_TIMEOUT_MS: Limit = Limit::new(100, 600_000, "milliseconds");
+
 /// `ringgate.read-buffers.count`: the kernel takes at most 32768 in one ring.
 pub const READ_BUFFERS: Limit = Limit::new(1, 32_768, "buffers");
 /// `ringgate.read-buffers.bytes`

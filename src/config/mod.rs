@@ -11,6 +11,9 @@
 mod auth;
 mod auth_keys;
 mod check;
+mod check_doors;
+mod door_keys;
+mod doors;
 mod environment;
 mod error;
 mod field;
@@ -29,13 +32,15 @@ mod types;
 use std::path::Path;
 
 pub use auth::*;
+pub use doors::{Listener, ListenerSettings, MqttTls, Tls, TlsHandshakes, TlsProfile};
 pub use error::{ConfigError, Place, Problem};
 pub use http_url::HttpUrl;
 pub use nats_url::{NatsUrl, UrlCredentials};
 pub use settings::*;
 pub use types::{
-    ClientProvider, ConfigName, Elsewhere, EndpointProvider, LogFormat, LogLevel, MASK,
-    Qos0WhenFull, ReplicaId, Requirement, Secret, Shards, WhenUnavailable,
+    ClientAuth, ClientProvider, ConfigName, Elsewhere, EndpointProvider, ListenerKind, LogFormat,
+    LogLevel, MASK, Qos0WhenFull, ReplicaId, Requirement, Secret, Shards, TlsVersion,
+    WhenUnavailable,
 };
 
 /// Reads the settings from a file and the variables of the environment.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::auth::Tenant;
+use super::doors::{ListenerSettings, Tls};
 use super::error::{Place, Problem};
-use super::field::{application_name, extension_name, tenant_name};
+use super::field::{application_name, extension_name, subject_token, tenant_name};
 use super::keys::{Key, keys};
 use super::node::{Entry, Node, Value};
 use super::settings::{AppVersion, Application, ExtensionInstance, Settings};
@@ -40,6 +41,7 @@ pub(super) fn read(root: &Node, environment: &BTreeMap<String, String>) -> (Sett
     read_applications(root, &mut settings, &mut reading);
     read_extension_instances(root, &mut settings, &mut reading);
     read_tenants(root, &mut settings, &mut reading);
+    read_doors(root, &mut settings, &mut reading);
 
     let mut keys = keys(&mut settings);
     for key in &mut keys {
@@ -72,6 +74,16 @@ fn read_extension_instances(root: &Node, settings: &mut Settings, reading: &mut 
 fn read_tenants(root: &Node, settings: &mut Settings, reading: &mut Reading) {
     for name in names(root, "ringgate.tenants", tenant_name, reading) {
         settings.ringgate.tenants.insert(name, Tenant::default());
+    }
+}
+
+/// Makes an entry for each listener and TLS profile that the file names.
+fn read_doors(root: &Node, settings: &mut Settings, reading: &mut Reading) {
+    for name in names(root, "ringgate.listeners", subject_token, reading) {
+        settings.ringgate.listeners.insert(name, ListenerSettings::default());
+    }
+    for name in names(root, "ringgate.tls", subject_token, reading) {
+        settings.ringgate.tls.insert(name, Tls::default());
     }
 }
 

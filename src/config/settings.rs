@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::auth::{Auth, Connectivity, Credentials, Tenant};
+use super::doors::{ListenerSettings, MqttTls, Tls, TlsHandshakes};
 use super::nats_url::NatsUrl;
 use super::types::*;
 
@@ -47,6 +48,8 @@ pub struct Server {
 pub struct Kaa {
     /// `kaa.kpc.transports.mqtt.tcp`: plain MQTT.
     pub mqtt_tcp: MqttTcp,
+    /// `kaa.kpc.transports.mqtt.tls`: MQTT over TLS.
+    pub mqtt_tls: MqttTls,
     /// `kaa.applications`, by application name.
     pub applications: BTreeMap<String, Application>,
     /// `kaa.extension-instances`, by instance name, which is the NATS name of the service too.
@@ -104,6 +107,12 @@ pub struct Ringgate {
     pub management_address: IpAddr,
     /// `ringgate.listen`: where devices connect to.
     pub listen: Listen,
+    /// `ringgate.listeners`, by name: more of them.
+    pub listeners: BTreeMap<String, ListenerSettings>,
+    /// `ringgate.tls`: what TLS is spoken by, by the name of the profile.
+    pub tls: BTreeMap<String, Tls>,
+    /// `ringgate.tls-handshakes`
+    pub tls_handshakes: TlsHandshakes,
     /// `ringgate.nats`: the links to NATS.
     pub nats: Nats,
     /// `ringgate.mqtt`: limits and defaults of MQTT.
@@ -281,6 +290,9 @@ impl Default for Ringgate {
             pin_threads: true,
             management_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             listen: Listen::default(),
+            listeners: BTreeMap::new(),
+            tls: BTreeMap::new(),
+            tls_handshakes: TlsHandshakes::default(),
             nats: Nats::default(),
             mqtt: Mqtt::default(),
             auth: Auth::default(),

@@ -140,6 +140,50 @@ impl Choice for ConfigName {
         &[("from-path", Self::FromPath), ("null", Self::Null), ("omit", Self::Omit)];
 }
 
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// MQTT.
+    Mqtt,
+    /// MQTT over TLS.
+    Mqtts,
+}
+
+impl Choice for ListenerKind {
+    const WORDS: &'static [(&'static str, Self)] = &[("mqtt", Self::Mqtt), ("mqtts", Self::Mqtts)];
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked to.
+    #[default]
+    None,
+    /// They may.
+    Optional,
+    /// They must.
+    Required,
+}
+
+impl Choice for ClientAuth {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("optional", Self::Optional), ("required", Self::Required)];
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl Choice for TlsVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("1.2", Self::Tls12), ("1.3", Self::Tls13)];
+}
+
 /// The least severe log event that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {

@@ -12,5 +12,5 @@ mod tests;
 mod trust;
 
 pub use files::BadFile;
-pub use profile::{ClientAuth, MinVersion, PeerCertificate, Profile, ProfileSettings, load};
+pub use profile::{PeerCertificate, Profile, load};
 pub use renew::{Renewal, Renewed};

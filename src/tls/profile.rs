@@ -1,6 +1,6 @@
 //! What doors speak TLS by.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,54 +16,14 @@ use super::files::{self, BadFile, CRL_BYTES_MAX, PEM_BYTES_MAX};
 use super::sni::ByName;
 use super::trust::{Authority, Trust};
 use crate::auth::{CertificateName, certificate_name};
+use crate::config::{ClientAuth, TlsProfile, TlsVersion};
 
 /// Tickets for a client after a TLS 1.3 handshake; each is good for one resumption.
 const TICKETS: usize = 1;
+/// Application protocols (ALPN); a client that offers none is let in all the same.
+const ALPN: [&[u8]; 1] = [b"mqtt"];
 /// How long before its end an own certificate is warned of, in seconds.
 const WARNED_BEFORE_S: i64 = 14 * 24 * 3600;
-
-/// What a profile is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProfileSettings {
-    /// Its name, for messages.
-    pub name: String,
-    /// PEM files of certificate chains and their keys; the first for clients that ask for no name.
-    pub certificates: Vec<(PathBuf, PathBuf)>,
-    /// Whether clients show certificates.
-    pub client_auth: ClientAuth,
-    /// PEM files of authorities that client certificates may come from.
-    pub client_ca_files: Vec<PathBuf>,
-    /// Tenants, and PEM files of authorities whose certificates are only of that tenant.
-    pub tenant_ca_files: Vec<(String, PathBuf)>,
-    /// PEM files of certificate revocation lists.
-    pub crl_files: Vec<PathBuf>,
-    /// The oldest version of TLS spoken.
-    pub min_version: MinVersion,
-    /// Application protocols (ALPN); a client that offers none is let in all the same.
-    pub alpn: &'static [&'static [u8]],
-}
-
-/// Whether clients show certificates.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// They are not asked to.
-    #[default]
-    None,
-    /// They may.
-    Optional,
-    /// They must.
-    Required,
-}
-
-/// The oldest version of TLS spoken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum MinVersion {
-    /// TLS 1.2.
-    #[default]
-    Tls12,
-    /// TLS 1.3.
-    Tls13,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -95,12 +55,12 @@ pub struct PeerCertificate {
 ///
 /// # Errors
 /// The first file that cannot be used.
-pub fn load(settings: &ProfileSettings, before: Option<&Profile>) -> Result<Profile, BadFile> {
+pub fn load(settings: &TlsProfile, before: Option<&Profile>) -> Result<Profile, BadFile> {
     Loading { settings, warnings: Vec::new(), trusted_by: Context::new(&SHA256) }.load(before)
 }
 
 struct Loading<'a> {
-    settings: &'a ProfileSettings,
+    settings: &'a TlsProfile,
     warnings: Vec<String>,
     trusted_by: Context,
 }
@@ -125,7 +85,7 @@ impl Loading<'_> {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = self.settings.alpn.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = TICKETS;
         config.max_early_data_size = 0;
@@ -268,12 +228,12 @@ impl Profile {
     }
 }
 
-fn versions(min_version: MinVersion) -> &'static [&'static SupportedProtocolVersion] {
+fn versions(min_version: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     static FROM_12: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
     static FROM_13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
     match min_version {
-        MinVersion::Tls12 => &FROM_12,
-        MinVersion::Tls13 => &FROM_13,
+        TlsVersion::Tls12 => &FROM_12,
+        TlsVersion::Tls13 => &FROM_13,
     }
 }
 

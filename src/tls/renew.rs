@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 
 use super::files::{self, BadFile, CRL_BYTES_MAX};
-use super::profile::{Profile, ProfileSettings, load};
+use super::profile::{Profile, load};
+use crate::config::TlsProfile;
 
 /// What has become of a profile whose files have changed.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Renewal {
 
 #[derive(Debug)]
 struct Watched {
-    settings: ProfileSettings,
+    settings: TlsProfile,
     current: Arc<Profile>,
     /// The files as they were judged last: their digests, nothing for those that cannot be read.
     seen: Vec<Option<[u8; 32]>>,
@@ -45,8 +46,8 @@ impl Renewal {
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub fn load(all: Vec<ProfileSettings>) -> Result<Self, BadFile> {
-        let watch = |settings: ProfileSettings| {
+    pub fn load(all: Vec<TlsProfile>) -> Result<Self, BadFile> {
+        let watch = |settings: TlsProfile| {
             // Before the profile: a change in between is seen again, not missed.
             let seen = look(&settings);
             let current = Arc::new(load(&settings, None)?);
@@ -82,7 +83,7 @@ impl Renewal {
     }
 }
 
-fn look(settings: &ProfileSettings) -> Vec<Option<[u8; 32]>> {
+fn look(settings: &TlsProfile) -> Vec<Option<[u8; 32]>> {
     let look = |path: &Path| {
         let bytes = files::read(path, CRL_BYTES_MAX).ok()?;
         digest(&SHA256, &bytes).as_ref().try_into().ok()
@@ -90,7 +91,7 @@ fn look(settings: &ProfileSettings) -> Vec<Option<[u8; 32]>> {
     paths(settings).into_iter().map(look).collect()
 }
 
-fn paths(settings: &ProfileSettings) -> Vec<&Path> {
+fn paths(settings: &TlsProfile) -> Vec<&Path> {
     let own = settings.certificates.iter().flat_map(|(chain, key)| [chain, key]);
     let of_tenants = settings.tenant_ca_files.iter().map(|(_, path)| path);
     let trusted = settings.client_ca_files.iter().chain(of_tenants).chain(&settings.crl_files);

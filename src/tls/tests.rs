@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
 
 use super::*;
+use crate::config::{ClientAuth, TlsProfile, TlsVersion};
 use crate::transport::tls::TlsSession;
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
@@ -115,7 +116,7 @@ impl Ca {
 struct World {
     directory: Directory,
     server_ca: Ca,
-    settings: ProfileSettings,
+    settings: TlsProfile,
 }
 
 impl World {
@@ -123,15 +124,14 @@ impl World {
         let directory = Directory::new();
         let server_ca = Ca::new("server CA");
         let mut world = Self {
-            settings: ProfileSettings {
+            settings: TlsProfile {
                 name: "door".to_owned(),
                 certificates: Vec::new(),
                 client_auth: ClientAuth::None,
                 client_ca_files: Vec::new(),
                 tenant_ca_files: Vec::new(),
                 crl_files: Vec::new(),
-                min_version: MinVersion::Tls12,
-                alpn: &[b"mqtt"],
+                min_version: TlsVersion::Tls12,
             },
             directory,
             server_ca,
@@ -286,7 +286,7 @@ fn bad_client_certificates_are_refused_by_reason() {
             world.settings.crl_files = vec![crl];
             let client = Arc::new(world.client(version, Some(&made)));
             let outcome = shake(&world.load(), &client, "gate");
-            let error = outcome.err().expect("is refused");
+            let error = outcome.map(|_| ()).expect_err("is refused");
             assert_eq!(failure(&error), reason, "{error}");
         }
     }
@@ -385,7 +385,7 @@ fn a_bad_file_leaves_everything_as_it_is_and_is_named_once() {
 fn files_that_cannot_be_used_are_refused_with_what_is_wrong() {
     let world = World::new();
     let settings = &world.settings;
-    let refused = |change: &dyn Fn(&mut ProfileSettings)| {
+    let refused = |change: &dyn Fn(&mut TlsProfile)| {
         let mut settings = settings.clone();
         change(&mut settings);
         load(&settings, None).map(|_| ()).expect_err("is refused").why
@@ -444,7 +444,7 @@ fn the_application_protocol_is_mqtt_or_not_said() {
 #[test]
 fn old_versions_can_be_shut_out() {
     let mut world = World::new();
-    world.settings.min_version = MinVersion::Tls13;
+    world.settings.min_version = TlsVersion::Tls13;
     let profile = world.load();
     let old = shake(&profile, &Arc::new(world.client(VERSIONS[0], None)), "gate");
     assert!(matches!(old.map(|_| ()), Err(Error::PeerIncompatible(_))));

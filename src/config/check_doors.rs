@@ -1,0 +1,145 @@
+//! What no single key shows about listeners and TLS.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::check::check_file;
+use super::doors::{Listener, MQTT_TCP, MQTT_TLS};
+use super::read::Reading;
+use super::settings::Settings;
+use super::suggest::nearest;
+use super::types::{ClientAuth, ListenerKind};
+
+pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
+    let listeners = settings.listeners();
+    if listeners.is_empty() {
+        let key = "kaa.kpc.transports.mqtt.tcp.enabled";
+        reading.refuse(key, "no transport is enabled: no device could connect");
+    }
+    check_ports(settings, &listeners, reading);
+    check_listeners(settings, reading);
+    check_short_form(settings, reading);
+    for (name, tls) in &settings.ringgate.tls {
+        let path = format!("ringgate.tls.{name}");
+        let key = format!("{path}.cert-files");
+        if tls.cert_files.is_empty() {
+            reading.refuse(&key, format!("profile {name} needs at least one certificate"));
+        } else if tls.cert_files.len() != tls.key_files.len() {
+            let (certs, keys) = (tls.cert_files.len(), tls.key_files.len());
+            let reason = format!("{certs} certificates, and {keys} keys in {path}.key-files");
+            reading.refuse(&key, reason);
+        }
+        check_files(&key, &tls.cert_files, reading);
+        check_files(&format!("{path}.key-files"), &tls.key_files, reading);
+        check_files(&format!("{path}.client-ca-files"), &tls.client_ca_files, reading);
+        check_files(&format!("{path}.crl-files"), &tls.crl_files, reading);
+        let has_ca = !tls.client_ca_files.is_empty();
+        check_client_auth(settings, &path, tls.client_auth, has_ca, reading);
+    }
+    for (tenant, of_tenant) in &settings.ringgate.tenants {
+        check_files(&format!("ringgate.tenants.{tenant}.ca-files"), &of_tenant.ca_files, reading);
+    }
+}
+
+/// Refuses two listeners on one port of one address, the management interface included.
+fn check_ports(settings: &Settings, listeners: &[Listener], reading: &mut Reading) {
+    let mut taken: BTreeMap<u16, Vec<(IpAddr, &str)>> = BTreeMap::new();
+    for Listener { addresses, port, port_key, .. } in listeners {
+        let others = taken.entry(*port).or_default();
+        let meets = |address: &IpAddr| {
+            let twin = others.iter().find(|(other, _)| overlap(*other, *address));
+            twin.map(|(_, key)| *key)
+        };
+        if let Some(other) = addresses.iter().find_map(meets) {
+            reading.refuse(port_key, format!("{port} is taken by {other} on the same address"));
+        }
+        others.extend(addresses.iter().map(|address| (*address, port_key.as_str())));
+    }
+    let port = settings.server.port;
+    let management = settings.ringgate.management_address;
+    let of_port = taken.get(&port).into_iter().flatten();
+    if let Some((_, key)) = of_port.clone().find(|(address, _)| overlap(*address, management)) {
+        reading.refuse("server.port", format!("{port} is taken by {key} too"));
+    }
+}
+
+/// Whether a socket on one address keeps the other from the same port.
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    one == other
+        || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
+}
+
+fn check_listeners(settings: &Settings, reading: &mut Reading) {
+    for (name, listener) in &settings.ringgate.listeners {
+        if [MQTT_TCP, MQTT_TLS].contains(&name.as_str()) {
+            let key = format!("ringgate.listeners.{name}");
+            reading.refuse(&key, "this name is that of the listener of KPC's keys");
+        }
+        let key = format!("ringgate.listeners.{name}.tls");
+        match (&listener.tls, listener.kind) {
+            (None, ListenerKind::Mqtt) => {}
+            (None, ListenerKind::Mqtts) => {
+                reading.refuse(&key, "mqtts needs the name of a profile below ringgate.tls");
+            }
+            (Some(_), ListenerKind::Mqtt) => {
+                reading.refuse(&key, "kind mqtt speaks no TLS; make it mqtts");
+            }
+            (Some(profile), ListenerKind::Mqtts) => {
+                let profiles = settings.ringgate.tls.keys().map(String::as_str);
+                if !settings.ringgate.tls.contains_key(profile) {
+                    let hint = nearest(profile, profiles)
+                        .map(|near| format!("; did you mean {near}?"))
+                        .unwrap_or_default();
+                    reading.refuse(&key, format!("{profile:?} is not among ringgate.tls{hint}"));
+                }
+            }
+        }
+    }
+    if settings.ringgate.tls.contains_key(MQTT_TLS) {
+        let key = format!("ringgate.tls.{MQTT_TLS}");
+        reading.refuse(&key, "this name is that of the profile of KPC's keys");
+    }
+}
+
+fn check_short_form(settings: &Settings, reading: &mut Reading) {
+    let tls = &settings.kaa.mqtt_tls;
+    if !tls.enabled {
+        return;
+    }
+    let path = "kaa.kpc.transports.mqtt.tls";
+    for (name, file) in [("cert-file", &tls.cert_file), ("key-file", &tls.key_file)] {
+        if file.is_none() {
+            reading.refuse(&format!("{path}.enabled"), format!("needs {path}.{name} too"));
+        }
+    }
+    for (name, file) in [
+        ("cert-file", &tls.cert_file),
+        ("key-file", &tls.key_file),
+        ("client-ca-file", &tls.client_ca_file),
+        ("crl-file", &tls.crl_file),
+    ] {
+        check_file(&format!("{path}.{name}"), file, reading);
+    }
+    check_client_auth(settings, path, tls.client_auth, tls.client_ca_file.is_some(), reading);
+}
+
+fn check_client_auth(
+    settings: &Settings,
+    path: &str,
+    client_auth: ClientAuth,
+    has_ca: bool,
+    reading: &mut Reading,
+) {
+    let of_tenants = settings.ringgate.tenants.values().any(|tenant| !tenant.ca_files.is_empty());
+    if client_auth != ClientAuth::None && !has_ca && !of_tenants {
+        let reason = "no authority is trusted: name one here, or below ringgate.tenants";
+        reading.refuse(&format!("{path}.client-auth"), reason);
+    }
+}
+
+fn check_files(key: &str, files: &[PathBuf], reading: &mut Reading) {
+    for file in files {
+        check_file(key, &Some(file.clone()), reading);
+    }
+}

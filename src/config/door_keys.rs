@@ -1,0 +1,68 @@
+//! The part of the table of keys that says where devices come in.
+
+use super::doors::{ListenerSettings, MqttTls, Tls, TlsHandshakes};
+use super::field::Field;
+use super::keys::{Key, key};
+use super::limits;
+
+pub(super) fn mqtt_tls_keys(tls: &mut MqttTls) -> [Key<'_>; 7] {
+    [
+        ("enabled", Field::Flag(&mut tls.enabled)),
+        ("port", Field::Integer(&mut tls.port, limits::PORT)),
+        ("cert-file", Field::File(&mut tls.cert_file)),
+        ("key-file", Field::File(&mut tls.key_file)),
+        ("client-auth", Field::Word(&mut tls.client_auth)),
+        ("client-ca-file", Field::File(&mut tls.client_ca_file)),
+        ("crl-file", Field::File(&mut tls.crl_file)),
+    ]
+    .map(|(name, field)| key(format!("kaa.kpc.transports.mqtt.tls.{name}"), field))
+}
+
+pub(super) fn listener_keys<'a>(
+    listeners: impl ExactSizeIterator<Item = (&'a String, &'a mut ListenerSettings)>,
+) -> Vec<Key<'a>> {
+    if listeners.len() == 0 {
+        return vec![key("ringgate.listeners", Field::EmptyMap)];
+    }
+    listeners
+        .flat_map(|(name, ListenerSettings { kind, addresses, port, tls })| {
+            [
+                ("kind", Field::Word(kind)),
+                ("addresses", Field::OptionalAddresses(addresses)),
+                ("port", Field::Integer(port, limits::PORT)),
+                ("tls", Field::Text(tls)),
+            ]
+            .map(|(part, field)| key(format!("ringgate.listeners.{name}.{part}"), field))
+        })
+        .collect()
+}
+
+pub(super) fn tls_keys<'a>(
+    profiles: impl ExactSizeIterator<Item = (&'a String, &'a mut Tls)>,
+) -> Vec<Key<'a>> {
+    if profiles.len() == 0 {
+        return vec![key("ringgate.tls", Field::EmptyMap)];
+    }
+    profiles
+        .flat_map(|(name, tls)| {
+            [
+                ("cert-files", Field::Files(&mut tls.cert_files)),
+                ("key-files", Field::Files(&mut tls.key_files)),
+                ("client-auth", Field::Word(&mut tls.client_auth)),
+                ("client-ca-files", Field::Files(&mut tls.client_ca_files)),
+                ("crl-files", Field::Files(&mut tls.crl_files)),
+                ("min-version", Field::Word(&mut tls.min_version)),
+            ]
+            .map(|(part, field)| key(format!("ringgate.tls.{name}.{part}"), field))
+        })
+        .collect()
+}
+
+pub(super) fn handshake_keys(handshakes: &mut TlsHandshakes) -> [Key<'_>; 2] {
+    let TlsHandshakes { max, timeout_ms } = handshakes;
+    [
+        ("max", Field::Integer(max, limits::TLS_HANDSHAKES)),
+        ("timeout-ms", Field::Integer(timeout_ms, limits::TLS_HANDSHAKE_TIMEOUT_MS)),
+    ]
+    .map(|(name, field)| key(format!("ringgate.tls-handshakes.{name}"), field))
+}

@@ -1,0 +1,205 @@
+//! The settings of where devices come in: listeners, and what TLS is spoken by there.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::settings::Settings;
+use super::types::{ClientAuth, ListenerKind, TlsVersion};
+
+/// What the listeners of the short forms are called, and the profile of the second.
+pub(super) const MQTT_TCP: &str = "mqtt-tcp";
+pub(super) const MQTT_TLS: &str = "mqtt-tls";
+
+/// `kaa.kpc.transports.mqtt.tls`: the short form of a listener and its profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttTls {
+    /// Whether devices may connect this way.
+    pub enabled: bool,
+    /// TCP port.
+    pub port: u16,
+    /// PEM file of the certificate chain.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key_file: Option<PathBuf>,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// PEM file of the authorities that client certificates may come from.
+    pub client_ca_file: Option<PathBuf>,
+    /// PEM file of revocation lists.
+    pub crl_file: Option<PathBuf>,
+}
+
+/// `ringgate.tls.<profile>`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM files of certificate chains; the first for clients that ask for no name.
+    pub cert_files: Vec<PathBuf>,
+    /// PEM files of their keys, in the same order.
+    pub key_files: Vec<PathBuf>,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// PEM files of authorities that client certificates may come from.
+    pub client_ca_files: Vec<PathBuf>,
+    /// PEM files of revocation lists.
+    pub crl_files: Vec<PathBuf>,
+    /// The oldest version of TLS spoken.
+    pub min_version: TlsVersion,
+}
+
+/// `ringgate.listeners.<name>`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Local addresses, instead of `ringgate.listen.addresses`.
+    pub addresses: Option<Vec<IpAddr>>,
+    /// TCP port.
+    pub port: u16,
+    /// Name of its TLS profile.
+    pub tls: Option<String>,
+}
+
+/// `ringgate.tls-handshakes`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsHandshakes {
+    /// Handshakes under way at a time, whole process.
+    pub max: usize,
+    /// Milliseconds from accepted to the end of the handshake.
+    pub timeout_ms: u32,
+}
+
+/// A listener, in whichever form it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name; `mqtt-tcp` and `mqtt-tls` are those of KPC's keys.
+    pub name: String,
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Local addresses.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port.
+    pub port: u16,
+    /// Name of its TLS profile; there is one exactly where TLS is spoken.
+    pub tls: Option<String>,
+    /// The key that its port comes from.
+    pub port_key: String,
+}
+
+/// What TLS is spoken by, in whichever form it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsProfile {
+    /// Its name; `mqtt-tls` is that of KPC's keys.
+    pub name: String,
+    /// PEM files of certificate chains and their keys; the first for clients that ask for no name.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// PEM files of authorities that client certificates may come from.
+    pub client_ca_files: Vec<PathBuf>,
+    /// Tenants, and PEM files of authorities whose certificates are only of that tenant.
+    pub tenant_ca_files: Vec<(String, PathBuf)>,
+    /// PEM files of revocation lists.
+    pub crl_files: Vec<PathBuf>,
+    /// The oldest version of TLS spoken.
+    pub min_version: TlsVersion,
+}
+
+impl Default for MqttTls {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            port: 8883,
+            cert_file: None,
+            key_file: None,
+            client_auth: ClientAuth::None,
+            client_ca_file: None,
+            crl_file: None,
+        }
+    }
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self { kind: ListenerKind::Mqtts, addresses: None, port: 8883, tls: None }
+    }
+}
+
+impl Default for TlsHandshakes {
+    fn default() -> Self {
+        Self { max: 4_096, timeout_ms: 10_000 }
+    }
+}
+
+impl Settings {
+    /// Every listener, those of KPC's keys first.
+    pub fn listeners(&self) -> Vec<Listener> {
+        let addresses = &self.ringgate.listen.addresses;
+        let short = |name: &str, kind, port, tls: Option<&str>, key: &str| Listener {
+            name: name.to_owned(),
+            kind,
+            addresses: addresses.clone(),
+            port,
+            tls: tls.map(str::to_owned),
+            port_key: format!("kaa.kpc.transports.mqtt.{key}.port"),
+        };
+        let mut listeners = Vec::new();
+        if self.kaa.mqtt_tcp.enabled {
+            let port = self.kaa.mqtt_tcp.port;
+            listeners.push(short(MQTT_TCP, ListenerKind::Mqtt, port, None, "tcp"));
+        }
+        if self.kaa.mqtt_tls.enabled {
+            let port = self.kaa.mqtt_tls.port;
+            listeners.push(short(MQTT_TLS, ListenerKind::Mqtts, port, Some(MQTT_TLS), "tls"));
+        }
+        listeners.extend(self.ringgate.listeners.iter().map(|(name, listener)| Listener {
+            name: name.clone(),
+            kind: listener.kind,
+            addresses: listener.addresses.as_ref().unwrap_or(addresses).clone(),
+            port: listener.port,
+            tls: listener.tls.clone(),
+            port_key: format!("ringgate.listeners.{name}.port"),
+        }));
+        listeners
+    }
+
+    /// The profiles that listeners speak TLS by, each once.
+    pub fn tls_profiles(&self) -> Vec<TlsProfile> {
+        let used: BTreeSet<String> =
+            self.listeners().into_iter().filter_map(|listener| listener.tls).collect();
+        used.iter().filter_map(|name| self.tls_profile(name)).collect()
+    }
+
+    fn tls_profile(&self, name: &str) -> Option<TlsProfile> {
+        let tenants = self.ringgate.tenants.iter();
+        let tenant_ca_files = tenants
+            .flat_map(|(tenant, settings)| {
+                settings.ca_files.iter().map(|file| (tenant.clone(), file.clone()))
+            })
+            .collect();
+        let name = name.to_owned();
+        if name == MQTT_TLS {
+            let tls = &self.kaa.mqtt_tls;
+            let certificate = tls.cert_file.clone().zip(tls.key_file.clone());
+            return Some(TlsProfile {
+                name,
+                certificates: certificate.into_iter().collect(),
+                client_auth: tls.client_auth,
+                client_ca_files: tls.client_ca_file.iter().cloned().collect(),
+                tenant_ca_files,
+                crl_files: tls.crl_file.iter().cloned().collect(),
+                min_version: TlsVersion::Tls12,
+            });
+        }
+        let tls = self.ringgate.tls.get(&name)?;
+        Some(TlsProfile {
+            name,
+            certificates: tls.cert_files.iter().cloned().zip(tls.key_files.clone()).collect(),
+            client_auth: tls.client_auth,
+            client_ca_files: tls.client_ca_files.clone(),
+            tenant_ca_files,
+            crl_files: tls.crl_files.clone(),
+            min_version: tls.min_version,
+        })
+    }
+}
