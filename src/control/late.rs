@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn roamed(endpoint: &str) -> Mail {
-        Mail::Roamed { endpoint: endpoint.into() }
+        Mail::Roamed { endpoints: [endpoint.into()].into() }
     }
 
     #[test]
@@ -84,11 +84,11 @@ mod tests {
         assert!(!late.retry(|_, mail| Err(mail)));
         let mut taken = Vec::new();
         assert!(late.retry(|shard, mail| {
-            let Mail::Roamed { endpoint } = mail else { panic!("{mail:?}") };
-            taken.push((shard, endpoint));
+            let Mail::Roamed { endpoints } = mail else { panic!("{mail:?}") };
+            taken.push((shard, endpoints));
             Ok(())
         }));
-        assert_eq!(taken, [(1, "a".into()), (1, "b".into())]);
+        assert_eq!(taken, [(1, ["a".into()].into()), (1, ["b".into()].into())]);
     }
 
     #[test]

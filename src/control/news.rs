@@ -239,9 +239,7 @@ impl Switchboard {
             Err(error) => return self.malformed(&error),
         };
         let moved = connectivity.heard(kind, &event, &mut self.directory, now());
-        for endpoint in moved {
-            self.endpoint_roamed(&endpoint);
-        }
+        self.endpoints_roamed(moved);
         self.count_pending();
     }
 

@@ -11,6 +11,7 @@ use crate::shard::mail::{Mail, MailSender};
 use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,12 +97,18 @@ impl Switchboard {
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
 
-    /// `endpoint` has moved to another replica: the shards that have it are told, and the world is
-    /// not, since it is still connected.
-    pub(super) fn endpoint_roamed(&mut self, endpoint: &str) {
-        self.counters.roamed.add(1);
-        for shard in self.directory.roamed(endpoint) {
-            self.post_surely(shard, Mail::Roamed { endpoint: endpoint.into() });
+    /// These endpoints have moved to another replica: the shards that have them are told, and the
+    /// world is not, since they are still connected.
+    pub(super) fn endpoints_roamed(&mut self, endpoints: Vec<Box<str>>) {
+        self.counters.roamed.add(endpoints.len() as u64);
+        let mut of_shards: BTreeMap<u16, Vec<Box<str>>> = BTreeMap::new();
+        for endpoint in endpoints {
+            for shard in self.directory.roamed(&endpoint) {
+                of_shards.entry(shard).or_default().push(endpoint.clone());
+            }
+        }
+        for (shard, endpoints) in of_shards {
+            self.post_surely(shard, Mail::Roamed { endpoints: endpoints.into() });
         }
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
@@ -303,6 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_of_one_event_that_roamed_come_to_a_shard_in_one_mail() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
+        for (shard, endpoint) in [(0, "e1"), (1, "e2"), (0, "e3"), (1, "e3")] {
+            switchboard.endpoint_here(shard, endpoint.into(), "v");
+        }
+        taken(&mut mailboxes[0]);
+        switchboard.endpoints_roamed(["e1", "e2", "e3"].map(Into::into).into());
+        for (mailbox, expected) in mailboxes.iter_mut().zip([["e1", "e3"], ["e2", "e3"]]) {
+            let mails = taken(mailbox);
+            let [Mail::Roamed { endpoints }] = &mails[..] else { panic!("{mails:?}") };
+            assert_eq!(**endpoints, expected.map(Box::from));
+        }
+        assert_eq!((counters.roamed.get(), counters.directory_endpoints.get()), (3, 0));
+    }
+
+    #[test]
     fn what_must_not_be_lost_waits_for_room_in_a_full_mailbox() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(1);
         switchboard.endpoint_here(0, "e1".into(), "v");
@@ -310,7 +333,7 @@ mod tests {
             switchboard.push(None, datum(Some("e1")));
         }
         switchboard.doubt();
-        switchboard.endpoint_roamed("e1");
+        switchboard.endpoints_roamed(vec!["e1".into()]);
         assert!(!switchboard.retry_late());
         while !taken(&mut mailboxes[0]).is_empty() {}
         assert!(switchboard.retry_late());

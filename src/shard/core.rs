@@ -238,7 +238,7 @@ impl Core {
         match mail {
             Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
             Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
-            Mail::Roamed { endpoint } => self.roamed(&endpoint),
+            Mail::Roamed { endpoints } => self.roamed(&endpoints),
             Mail::Takeover { connection } => {
                 self.guard(connection.index, |core| core.give_way(connection));
             }

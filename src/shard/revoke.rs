@@ -34,10 +34,12 @@ impl Core {
         self.resolve_all_anew();
     }
 
-    /// The endpoint now speaks through another replica. Verdicts stay: whoever speaks for it here
+    /// The endpoints now speak through another replica. Verdicts stay: whoever speaks for one here
     /// next has it again.
-    pub(super) fn roamed(&mut self, endpoint_id: &str) {
-        self.remove_speakers(endpoint_id, |_| true);
+    pub(super) fn roamed(&mut self, endpoint_ids: &[Box<str>]) {
+        for endpoint_id in endpoint_ids {
+            self.remove_speakers(endpoint_id, |_| true);
+        }
         self.resolve_all_anew();
     }
 

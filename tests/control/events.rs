@@ -221,7 +221,7 @@ fn an_endpoint_that_another_replica_has_leaves_without_a_farewell() {
     let mail = until("the shard is told", || {
         shards[1].mails().into_iter().find(|mail| matches!(mail, Mail::Roamed { .. }))
     });
-    assert!(matches!(mail, Mail::Roamed { endpoint } if &*endpoint == "e1"));
+    assert!(matches!(mail, Mail::Roamed { endpoints } if *endpoints == ["e1".into()]));
     assert_eq!(metric(&control, "ringgate_roamed_total"), 1);
     // The shard removes its route and says so, which is no news.
     shards[1].reporter.endpoint_gone("e1".into());

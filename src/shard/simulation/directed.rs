@@ -298,7 +298,7 @@ fn an_endpoint_that_roamed_is_gone_and_its_next_message_claims_it_anew() {
     rig.say(other, &message(4, TOPIC, 0, 0));
     assert_eq!(rig.reports.try_recv(), Ok(here()));
     for _ in 0..2 {
-        rig.core.mail(Mail::Roamed { endpoint: "e0".into() });
+        rig.core.mail(Mail::Roamed { endpoints: ["e0".into()].into() });
     }
     assert!(rig.core.endpoints.is_empty());
     let gone = Report::EndpointGone { shard: 0, endpoint: "e0".into() };

@@ -116,7 +116,8 @@ impl World {
     fn roam(&mut self) {
         let at = self.random.below(TOKENS.len() - 1);
         self.desk.next_moment();
-        self.core.mail(Mail::Roamed { endpoint: TOKENS[at].endpoint.into() });
+        let endpoints = [TOKENS[at].endpoint.into()].into();
+        self.core.mail(Mail::Roamed { endpoints });
         self.settle();
     }
 
