@@ -4,7 +4,7 @@
 use super::ShardHandle;
 use super::connectivity::Kind;
 use super::directory::{Directory, ENDPOINTS_MAX, Gone, Here};
-use super::late::{LATE_MAX, Late};
+use super::late::Late;
 use super::news::News;
 use crate::codec::avro::ExtensionData;
 use crate::shard::mail::{Mail, MailSender};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 /// Lines a second about pushes that cannot be read or posted.
 const LOGS_PER_SECOND: u32 = 1;
 /// Pause before a full mailbox is tried again.
-const LATE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LATE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Switchboard {
         let mailboxes: Vec<_> = shards.into_iter().map(|shard| shard.mail).collect();
         Self {
             directory: Directory::new(ENDPOINTS_MAX),
-            late: Late::new(mailboxes.len(), LATE_MAX),
+            late: Late::new(mailboxes.len()),
             mailboxes,
             is_late: Arc::default(),
             news,
@@ -157,6 +157,11 @@ impl Switchboard {
         }
     }
 
+    /// Whether there is room, should every shard be stuck, for one more change of our own store.
+    pub(super) fn takes_changes(&self) -> bool {
+        self.late.has_room_for_demands()
+    }
+
     /// The same for every shard.
     pub(super) fn post_to_all(&mut self, mail: impl Fn() -> Mail) {
         for shard in 0..self.shards() {
@@ -191,7 +196,11 @@ pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Change;
+    use crate::auth::{Requirement, Revocation};
     use crate::config::Settings;
+    use crate::control::late::LATE_TENANTS_MAX;
+    use crate::control::providers::tell_changes;
     use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
     use crate::telemetry::{LinkStatus, ShardCounters};
 
@@ -323,6 +332,36 @@ mod tests {
             assert_eq!(**endpoints, expected.map(Box::from));
         }
         assert_eq!((counters.roamed.get(), counters.directory_endpoints.get()), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn changes_of_the_store_wait_while_too_many_tenants_are_news_to_a_stuck_shard() {
+        let (mut switchboard, mut mailboxes, _) = switchboard(1);
+        while switchboard.post(0, Mail::Doubt).is_ok() {}
+        for tenant in 0..LATE_TENANTS_MAX {
+            let tenant: Box<str> = tenant.to_string().into();
+            switchboard
+                .post_surely(0, Mail::Enforcement { tenant, requirement: Some(Requirement::Any) });
+        }
+        let switchboard = RefCell::new(switchboard);
+        let (changes, taken_changes) = tokio::sync::mpsc::channel(1);
+        let revocation = Revocation::Tenant { tenant: "t".into() };
+        changes.try_send(Change::Revoked(revocation)).expect("room");
+        let telling = tell_changes(Some(taken_changes), &switchboard);
+        let test = async {
+            changes.reserve().await.expect("the change is taken");
+            let revoked = |counters: &ControlCounters| counters.revocations_own.get();
+            assert_eq!(revoked(&switchboard.borrow().counters), 0, "and waits");
+            while !taken(&mut mailboxes[0]).is_empty() {}
+            switchboard.borrow_mut().retry_late();
+            while revoked(&switchboard.borrow().counters) == 0 {
+                tokio::time::sleep(LATE_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            never = telling => match never {},
+            () = test => {}
+        }
     }
 
     #[test]

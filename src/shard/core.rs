@@ -250,6 +250,7 @@ impl Core {
             Mail::Enforcement { tenant, requirement } => self.enforce(&tenant, requirement),
             Mail::Revoked(revocation) => self.revoked(&revocation),
             Mail::Doubt => self.doubt(),
+            Mail::Distrust => self.distrust(),
             Mail::Drain => self.begin_drain(),
         }
     }

@@ -96,6 +96,10 @@ pub enum Mail {
     Revoked(Arc<Revocation>),
     /// Revocations may have been missed: what remote providers have said is asked for again.
     Doubt,
+    /// Mails to this shard were given up, so that anything may have been missed: everybody is put
+    /// out and nothing that was said of anybody holds any more. What tenants demand is not among
+    /// what was given up.
+    Distrust,
     /// Stop gracefully: accept no more, say goodbye, flush and confirm, then [`Report::Drained`].
     Drain,
 }

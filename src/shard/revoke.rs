@@ -120,6 +120,32 @@ impl Core {
         self.resolve_all_anew();
     }
 
+    /// Revocations, moves of endpoints and answers may have been missed, whatever provider they
+    /// are of: this shard begins anew. Whoever may still talk comes back and is asked about.
+    pub(super) fn distrust(&mut self) {
+        tracing::error!(
+            shard = self.number,
+            connections = self.connections.len(),
+            "the shard has been stuck for so long that revocations may have been missed: everybody \
+             is put out and asked about anew"
+        );
+        self.ask_places_again();
+        self.revoked_lately.note_all(self.now.ms);
+        self.verdicts.forget_apps(|_| true);
+        self.logins.forget(|_| true);
+        self.resolve_all_anew();
+        let connections = self.connections.iter();
+        let keys: Vec<_> = connections.map(|(index, c)| c.key(index as u32)).collect();
+        for key in keys {
+            self.put_out(
+                key,
+                ReasonCode::AdministrativeAction,
+                CloseReason::Revoked,
+                "revocations may have been missed: who may still talk is welcome again",
+            );
+        }
+    }
+
     /// A tenant demands something else of its clients from now on: who does not meet it is put out.
     pub(super) fn enforce(&mut self, tenant: &str, requirement: Option<Requirement>) {
         self.settings.auth.tenants.set(tenant, requirement);

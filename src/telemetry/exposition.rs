@@ -325,7 +325,7 @@ impl Out<'_, '_> {
             ("ringgate_doubts", "Times that revocations may have been missed.", &control.doubts),
             (
                 "ringgate_mails_given_up",
-                "Mails to a shard replaced by one doubt, its mailbox having been full for long.",
+                "Mails to a shard given up, its mailbox having been full for long.",
                 &control.mails_given_up,
             ),
             (
