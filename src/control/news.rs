@@ -3,7 +3,7 @@
 
 use super::connectivity::{Connectivity, ConnectivitySettings, Kind, Now};
 use super::revocations::{self, Broadcasts, Heard, Teller};
-use super::serve::{self, AnswersTaken, Asked, Ignored, Server, Service};
+use super::serve::{self, AnswersTaken, Asked, Ignored, REQUESTS_MAX, Server, Service};
 use super::switchboard::Switchboard;
 use crate::auth::{Method, Revocation};
 use crate::codec::avro::elce::ConnectivityEvent;
@@ -20,6 +20,10 @@ use tokio::sync::Notify;
 
 /// Lines a second about events that cannot be read, and the like.
 const LOGS_PER_SECOND: u32 = 1;
+/// Replies to others that wait for NATS: one for each question that may be with the clerk, and as
+/// many that are refused at once. Beyond it the oldest is given up, whose asker has waited longest
+/// and asks again.
+pub const REPLIES_MAX: usize = 2 * REQUESTS_MAX;
 
 /// What comes on a subscription of the control link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct News {
     broadcasts: Broadcasts,
     /// Answers others' questions, where it does, and its answers.
     server: Option<(Server, AnswersTaken)>,
-    /// Replies on their way to NATS: no more than questions have come.
+    /// Replies on their way to NATS, oldest first; at most [`REPLIES_MAX`].
     replies: VecDeque<(String, Bytes)>,
     correlation_prefix: String,
     sequence: u64,
@@ -321,7 +325,7 @@ impl Switchboard {
         let Some((server, _)) = &mut self.news.server else { return };
         self.counters.questions_served.add(1);
         match server.request(asked, reply_to, datum, clock::unix_ms()) {
-            Ok(reply) => self.news.replies.extend(reply),
+            Ok(reply) => self.reply(reply),
             Err(ignored) => {
                 self.counters.questions_ignored.add(1);
                 match ignored {
@@ -336,9 +340,20 @@ impl Switchboard {
     /// Takes what our own store has answered. To be called before a revocation of its is told,
     /// since it was given before.
     pub fn take_answers(&mut self) {
-        let Some((server, answers)) = &mut self.news.server else { return };
-        while let Some((ask, verdict)) = answers.try_next() {
-            self.news.replies.extend(server.answered(ask, &verdict, clock::unix_ms()));
+        while let Some((server, answers)) = &mut self.news.server
+            && let Some((ask, verdict)) = answers.try_next()
+        {
+            let reply = server.answered(ask, &verdict, clock::unix_ms());
+            self.reply(reply);
+        }
+    }
+
+    fn reply(&mut self, reply: Option<(String, Bytes)>) {
+        self.news.replies.extend(reply);
+        if self.news.replies.len() > REPLIES_MAX {
+            self.news.replies.pop_front();
+            self.counters.replies_lost.add(1);
+            self.news.warn("too many replies to other gateways wait for NATS: the oldest are lost");
         }
     }
 

@@ -197,10 +197,13 @@ pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
 mod tests {
     use super::*;
     use crate::admin::Change;
-    use crate::auth::{Requirement, Revocation};
+    use crate::auth::{Busy, Clerk, Question, Requirement, Revocation, Ticket};
+    use crate::codec::avro::{Header, ecap};
     use crate::config::Settings;
     use crate::control::late::LATE_TENANTS_MAX;
+    use crate::control::news::REPLIES_MAX;
     use crate::control::providers::tell_changes;
+    use crate::control::serve::{Asked, Service, answers};
     use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
     use crate::telemetry::{LinkStatus, ShardCounters};
 
@@ -332,6 +335,36 @@ mod tests {
             assert_eq!(**endpoints, expected.map(Box::from));
         }
         assert_eq!((counters.roamed.get(), counters.directory_endpoints.get()), (3, 0));
+    }
+
+    /// Has no time for anybody.
+    struct Refusing;
+
+    impl Clerk for Refusing {
+        fn ask(&self, _: Ticket, _: Question) -> Result<(), Busy> {
+            Err(Busy)
+        }
+    }
+
+    #[test]
+    fn of_too_many_replies_the_oldest_are_given_up() {
+        let (mut switchboard, _mailboxes, counters) = switchboard(1);
+        let service = Service { clerk: Arc::new(Refusing), answers: answers().1 };
+        switchboard.news = News::new(&Settings::default(), Some(service));
+        for asker in 0..REPLIES_MAX + 2 {
+            let (mut datum, asker) = (Vec::new(), asker.to_string());
+            let header = Header { correlation_id: &asker, timestamp_ms: 0, timeout_ms: 0 };
+            ecap::EndpointTokenValidationRequest { header, app_name: "a", token: "t" }
+                .encode(&mut datum);
+            switchboard.asked(Asked::Token, Some(&asker), &datum);
+        }
+        assert_eq!(counters.replies_lost.get(), 2);
+        let mut asked = Vec::new();
+        while let Some((subject, _)) = switchboard.next_message() {
+            asked.push(subject);
+        }
+        let expected = (2..REPLIES_MAX + 2).map(|asker| asker.to_string());
+        assert!(asked.into_iter().eq(expected));
     }
 
     #[tokio::test]

@@ -47,6 +47,8 @@ pub struct ControlCounters {
     pub questions_served: Counter,
     /// Of those, not answered: too late, unreadable, or without a reply subject.
     pub questions_ignored: Counter,
+    /// Replies that were given up because too many waited for NATS.
+    pub replies_lost: Counter,
     /// Times async-nats lost its connection to the server.
     pub link_disconnects: Counter,
 }

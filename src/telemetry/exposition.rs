@@ -344,6 +344,11 @@ impl Out<'_, '_> {
                 &control.questions_ignored,
             ),
             (
+                "ringgate_replies_lost",
+                "Answers to such questions given up, too many having waited for NATS.",
+                &control.replies_lost,
+            ),
+            (
                 "ringgate_control_disconnects",
                 "Times the control thread lost NATS.",
                 &control.link_disconnects,
