@@ -5,6 +5,7 @@ use super::connectivity::{Connectivity, ConnectivitySettings, Kind, Now};
 use super::revocations::{self, Broadcasts, Heard, Teller};
 use super::serve::{self, AnswersTaken, Asked, Ignored, REQUESTS_MAX, Server, Service};
 use super::switchboard::Switchboard;
+use super::transitions::Transition;
 use crate::auth::{Method, Revocation};
 use crate::codec::avro::elce::ConnectivityEvent;
 use crate::codec::avro::{AvroError, Header};
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// Lines a second about events that cannot be read, and the like.
 const LOGS_PER_SECOND: u32 = 1;
@@ -63,8 +64,13 @@ pub struct News {
 impl News {
     /// Nothing has been told yet, and the link is down.
     ///
-    /// With a `service`, others are served.
-    pub fn new(settings: &Settings, service: Option<Service>) -> Self {
+    /// With a `service`, others are served; tokens they want to have another status go to
+    /// `transitions`.
+    pub fn new(
+        settings: &Settings,
+        service: Option<Service>,
+        transitions: mpsc::Sender<Transition>,
+    ) -> Self {
         let instance = &settings.service.instance_name;
         let replica = settings.service.replica_id.as_str();
         let (auth, connectivity) = (&settings.ringgate.auth, &settings.ringgate.connectivity);
@@ -93,7 +99,7 @@ impl News {
             }),
             broadcasts: Broadcasts::default(),
             server: service.map(|Service { clerk, answers }| {
-                (Server::new(clerk, &auth.default_tenant), answers)
+                (Server::new(clerk, &auth.default_tenant, transitions), answers)
             }),
             replies: VecDeque::new(),
             correlation_prefix,
@@ -337,13 +343,13 @@ impl Switchboard {
         }
     }
 
-    /// Takes what our own store has answered. To be called before a revocation of its is told,
-    /// since it was given before.
+    /// Takes what our own store has answered and done. To be called before a revocation of its is
+    /// told, since it was given before.
     pub fn take_answers(&mut self) {
         while let Some((server, answers)) = &mut self.news.server
-            && let Some((ask, verdict)) = answers.try_next()
+            && let Some((ask, answer)) = answers.try_next()
         {
-            let reply = server.answered(ask, &verdict, clock::unix_ms());
+            let reply = server.answered(ask, &answer, clock::unix_ms());
             self.reply(reply);
         }
     }

@@ -216,8 +216,11 @@ mod tests {
                 (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
             })
             .unzip();
-        let news = News::new(&Settings::default(), None);
-        (Switchboard::new(handles, news, counters.clone()), mailboxes, counters)
+        (Switchboard::new(handles, news(None), counters.clone()), mailboxes, counters)
+    }
+
+    fn news(service: Option<Service>) -> News {
+        News::new(&Settings::default(), service, tokio::sync::mpsc::channel(1).0)
     }
 
     fn datum(endpoint_id: Option<&str>) -> Bytes {
@@ -350,7 +353,7 @@ mod tests {
     fn of_too_many_replies_the_oldest_are_given_up() {
         let (mut switchboard, _mailboxes, counters) = switchboard(1);
         let service = Service { clerk: Arc::new(Refusing), answers: answers().1 };
-        switchboard.news = News::new(&Settings::default(), Some(service));
+        switchboard.news = news(Some(service));
         for asker in 0..REPLIES_MAX + 2 {
             let (mut datum, asker) = (Vec::new(), asker.to_string());
             let header = Header { correlation_id: &asker, timestamp_ms: 0, timeout_ms: 0 };
