@@ -4,7 +4,7 @@
 //! may wait, [`OPERATIONS_MAX`] at a time.
 
 use super::rest::{self, Call, Fields, Handled, PEM, Reply, bad_query, invalid};
-use crate::auth::{Requirement, Revocation};
+use crate::auth::{Rejection, Requirement, Revocation};
 use crate::config::Secret;
 use crate::credentials::authority::{Authority, AuthorityError, Signed, TTL_DAYS_DEFAULT};
 use crate::credentials::{
@@ -58,9 +58,9 @@ impl fmt::Debug for CredentialsApi {
     }
 }
 
-/// The paths and what is behind them.
+/// Where credentials are managed: the paths of REST and what is behind them.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub struct Desk {
     api: CredentialsApi,
     authority: Authority,
     /// Held from a change in the store until it has been told, so that the last one told is the
@@ -73,13 +73,13 @@ const STEPS: [(&str, Move); 3] =
     [("suspend", Move::Suspend), ("activate", Move::Activate), ("revoke", Move::Revoke)];
 
 impl Desk {
-    pub fn new(api: CredentialsApi) -> Self {
+    pub(super) fn new(api: CredentialsApi) -> Self {
         let authority = Authority::new(Arc::new(api.credentials.clone()));
         Self { api, authority, telling: Mutex::default() }
     }
 
     /// Whether the caller may, or the answer that they may not. What is public is asked first.
-    pub fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), Reply> {
+    pub(super) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), Reply> {
         if path.strip_prefix(BASE) == Some("/certificates/root") {
             return Ok(());
         }
@@ -94,8 +94,29 @@ impl Desk {
     }
 
     /// Does what is asked for, and says how it went.
-    pub fn handle(&self, call: &Call) -> Reply {
+    pub(super) fn handle(&self, call: &Call) -> Reply {
         self.route(call).unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Gives an application's token another status (16/ECAP §Endpoint token status transition): by
+    /// the step that leads there, as over REST. Blocks on the store.
+    ///
+    /// # Errors
+    /// Why it does not get it: there is no such token or status, or no step leads there from the
+    /// status it has.
+    pub fn change_token_status(
+        &self,
+        app: &str,
+        token: &Secret,
+        target_status: &str,
+    ) -> Result<(), Rejection> {
+        let step = step_to(target_status)?;
+        let id = self.api.credentials.token_id(app, token);
+        let changed = id.and_then(|id| self.take_step::<EndpointToken>(&id, step, None));
+        changed.map(drop).map_err(|refused| match refused {
+            Refused::NotFound => Rejection::new(404, "unknown endpoint token"),
+            refused => rejection(&refused),
+        })
     }
 
     fn route(&self, call: &Call) -> Handled {
@@ -306,12 +327,21 @@ impl Desk {
             return Err(call.not_allowed("POST"));
         }
         call.fields(&[])?;
-        let if_match = call.if_match()?;
+        let record: R = self.take_step(id, step, call.if_match()?).map_err(refusal)?;
+        Ok(Reply::json(StatusCode::OK, &record.face()).tagged(&etag(&record)))
+    }
+
+    fn take_step<R: Face>(
+        &self,
+        id: &str,
+        step: Move,
+        if_match: Option<&str>,
+    ) -> Result<R, Refused> {
         let _telling = self.telling();
-        let changed: Changed<R> = self.api.credentials.step(id, step, if_match).map_err(refusal)?;
+        let changed: Changed<R> = self.api.credentials.step(id, step, if_match)?;
         tracing::info!("credentials {id} {}", step.done());
         self.tell(changed.revocation.map(Change::Revoked));
-        Ok(Reply::json(StatusCode::OK, &changed.record.face()).tagged(&etag(&changed.record)))
+        Ok(changed.record)
     }
 
     fn list_of_tenant<R: Face>(&self, call: &Call) -> Handled {
@@ -417,8 +447,26 @@ fn filter<'a>(call: &Call, scope: Scope<'a>) -> Result<Filter<'a>, Reply> {
     Ok(filter)
 }
 
+/// The step that leads to a status.
+fn step_to(target_status: &str) -> Result<Move, Rejection> {
+    let state = State::named(target_status).ok_or_else(|| {
+        Rejection::new(422, "targetStatus must be one of Active, Suspended, Revoked")
+    })?;
+    state.step_here().ok_or_else(|| {
+        Rejection::new(409, "a token that has been made does not become inactive again")
+    })
+}
+
 fn refusal(refused: Refused) -> Reply {
-    let status = match &refused {
+    Reply::error(status(&refused), &refused.to_string())
+}
+
+fn rejection(refused: &Refused) -> Rejection {
+    Rejection::new(status(refused).as_u16().into(), &refused.to_string())
+}
+
+fn status(refused: &Refused) -> StatusCode {
+    match refused {
         Refused::NotFound => StatusCode::NOT_FOUND,
         Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Conflict(_) => StatusCode::CONFLICT,
@@ -427,8 +475,7 @@ fn refusal(refused: Refused) -> Reply {
             tracing::error!("{refused}");
             StatusCode::SERVICE_UNAVAILABLE
         }
-    };
-    Reply::error(status, &refused.to_string())
+    }
 }
 
 fn unsigned(error: AuthorityError) -> Reply {

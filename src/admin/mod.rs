@@ -6,6 +6,6 @@ mod health;
 mod rest;
 mod server;
 
-pub use credentials::{BASE, Change, CredentialsApi, OPERATIONS_MAX};
+pub use credentials::{BASE, Change, CredentialsApi, Desk, OPERATIONS_MAX};
 pub use health::{Health, ShardHealth, TICK_SILENCE_MS_MAX};
 pub use server::{Admin, CONNECTIONS_MAX, REQUEST_TIME_MAX};

@@ -70,6 +70,12 @@ impl Admin {
         self.local_addr
     }
 
+    /// Where credentials are managed, if there are any.
+    #[must_use]
+    pub fn desk(&self) -> Option<Arc<Desk>> {
+        self.pages.desk.clone()
+    }
+
     /// Serves, for ever.
     pub async fn run(self) -> Infallible {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -19,6 +19,7 @@ mod serve;
 mod shutdown;
 mod signals;
 mod switchboard;
+mod transitions;
 
 pub use connectivity::{Connectivity, ConnectivitySettings, Kind, Now, Sent};
 pub use directory::{Directory, ENDPOINTS_MAX, Gone, Here, SHARDS_MAX, VERSIONS_MAX};
@@ -47,6 +48,7 @@ use std::time::Duration;
 use switchboard::Switchboard;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use transitions::{TRANSITIONS_MAX, Transitions};
 
 /// What the control thread holds of one shard. A shard's number is its place in the list.
 #[derive(Clone, Debug)]
@@ -147,14 +149,18 @@ impl Control {
 
         let (stopper, stop) = lifecycle::stopper();
         let management = admin.local_addr();
+        let desk = admin.desk();
+        let answers = service.as_ref().map(|service| service.answers.answers());
+        let (wished, transitions) = mpsc::channel(TRANSITIONS_MAX);
         let subscriptions = news::subscriptions(settings, service.is_some());
         let hall = Hall {
             switchboard: RefCell::new(Switchboard::new(
                 shards,
-                News::new(settings, service),
+                News::new(settings, service, wished),
                 counters.clone(),
             )),
             changes,
+            transitions: Transitions { wished: transitions, desk, answers },
             http,
             link: Link::new(
                 access,
@@ -200,6 +206,7 @@ impl Control {
 struct Hall {
     switchboard: RefCell<Switchboard>,
     changes: Option<mpsc::Receiver<Change>>,
+    transitions: Transitions,
     http: Option<HttpProvider>,
     link: Link,
     admin: Admin,
@@ -211,7 +218,8 @@ struct Hall {
 
 impl Hall {
     fn run(self, runtime: &Runtime) -> Outcome {
-        let Self { switchboard, changes, http, link, admin, reports, stop, grace, health } = self;
+        let Self { switchboard, changes, transitions, http, link, admin, .. } = self;
+        let Self { reports, stop, grace, health, .. } = self;
         // All but the last never end. They run in turns on this thread, and a borrow of the
         // switchboard never lives across an await.
         runtime.block_on(async {
@@ -219,6 +227,7 @@ impl Hall {
                 never = link.run(&switchboard) => match never {},
                 never = switchboard::deliver_late(&switchboard) => match never {},
                 never = providers::tell_changes(changes, &switchboard) => match never {},
+                never = transitions.run() => match never {},
                 never = providers::ask_over_http(http, &switchboard) => match never {},
                 never = admin.run() => match never {},
                 outcome = lifecycle::run(&switchboard, reports, stop, grace, &health) => outcome,

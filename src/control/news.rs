@@ -3,8 +3,9 @@
 
 use super::connectivity::{Connectivity, ConnectivitySettings, Kind, Now};
 use super::revocations::{self, Broadcasts, Heard, Teller};
-use super::serve::{self, AnswersTaken, Asked, Ignored, Server, Service};
+use super::serve::{self, AnswersTaken, Asked, Ignored, REQUESTS_MAX, Server, Service};
 use super::switchboard::Switchboard;
+use super::transitions::Transition;
 use crate::auth::{Method, Revocation};
 use crate::codec::avro::elce::ConnectivityEvent;
 use crate::codec::avro::{AvroError, Header};
@@ -16,10 +17,14 @@ use bytes::Bytes;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// Lines a second about events that cannot be read, and the like.
 const LOGS_PER_SECOND: u32 = 1;
+/// Replies to others that wait for NATS: one for each question that may be with the clerk, and as
+/// many that are refused at once. Beyond it the oldest is given up, whose asker has waited longest
+/// and asks again.
+pub const REPLIES_MAX: usize = 2 * REQUESTS_MAX;
 
 /// What comes on a subscription of the control link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub struct News {
     broadcasts: Broadcasts,
     /// Answers others' questions, where it does, and its answers.
     server: Option<(Server, AnswersTaken)>,
-    /// Replies on their way to NATS: no more than questions have come.
+    /// Replies on their way to NATS, oldest first; at most [`REPLIES_MAX`].
     replies: VecDeque<(String, Bytes)>,
     correlation_prefix: String,
     sequence: u64,
@@ -59,8 +64,13 @@ pub struct News {
 impl News {
     /// Nothing has been told yet, and the link is down.
     ///
-    /// With a `service`, others are served.
-    pub fn new(settings: &Settings, service: Option<Service>) -> Self {
+    /// With a `service`, others are served; tokens they want to have another status go to
+    /// `transitions`.
+    pub fn new(
+        settings: &Settings,
+        service: Option<Service>,
+        transitions: mpsc::Sender<Transition>,
+    ) -> Self {
         let instance = &settings.service.instance_name;
         let replica = settings.service.replica_id.as_str();
         let (auth, connectivity) = (&settings.ringgate.auth, &settings.ringgate.connectivity);
@@ -89,7 +99,7 @@ impl News {
             }),
             broadcasts: Broadcasts::default(),
             server: service.map(|Service { clerk, answers }| {
-                (Server::new(clerk, &auth.default_tenant), answers)
+                (Server::new(clerk, &auth.default_tenant, transitions), answers)
             }),
             replies: VecDeque::new(),
             correlation_prefix,
@@ -239,9 +249,7 @@ impl Switchboard {
             Err(error) => return self.malformed(&error),
         };
         let moved = connectivity.heard(kind, &event, &mut self.directory, now());
-        for endpoint in moved {
-            self.endpoint_roamed(&endpoint);
-        }
+        self.endpoints_roamed(moved);
         self.count_pending();
     }
 
@@ -323,7 +331,7 @@ impl Switchboard {
         let Some((server, _)) = &mut self.news.server else { return };
         self.counters.questions_served.add(1);
         match server.request(asked, reply_to, datum, clock::unix_ms()) {
-            Ok(reply) => self.news.replies.extend(reply),
+            Ok(reply) => self.reply(reply),
             Err(ignored) => {
                 self.counters.questions_ignored.add(1);
                 match ignored {
@@ -335,12 +343,23 @@ impl Switchboard {
         }
     }
 
-    /// Takes what our own store has answered. To be called before a revocation of its is told,
-    /// since it was given before.
+    /// Takes what our own store has answered and done. To be called before a revocation of its is
+    /// told, since it was given before.
     pub fn take_answers(&mut self) {
-        let Some((server, answers)) = &mut self.news.server else { return };
-        while let Some((ask, verdict)) = answers.try_next() {
-            self.news.replies.extend(server.answered(ask, &verdict, clock::unix_ms()));
+        while let Some((server, answers)) = &mut self.news.server
+            && let Some((ask, answer)) = answers.try_next()
+        {
+            let reply = server.answered(ask, &answer, clock::unix_ms());
+            self.reply(reply);
+        }
+    }
+
+    fn reply(&mut self, reply: Option<(String, Bytes)>) {
+        self.news.replies.extend(reply);
+        if self.news.replies.len() > REPLIES_MAX {
+            self.news.replies.pop_front();
+            self.counters.replies_lost.add(1);
+            self.news.warn("too many replies to other gateways wait for NATS: the oldest are lost");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::http_provider::HttpProvider;
 use super::serve::Service;
-use super::switchboard::Switchboard;
+use super::switchboard::{LATE_PAUSE, Switchboard};
 use crate::admin::{Change, CredentialsApi};
 use crate::auth::{Ticket, Verdict};
 use crate::shard::mail::Mail;
@@ -34,6 +34,9 @@ pub(super) async fn tell_changes(
 ) -> Infallible {
     if let Some(mut changes) = changes {
         while let Some(change) = changes.recv().await {
+            while !switchboard.borrow().takes_changes() {
+                tokio::time::sleep(LATE_PAUSE).await;
+            }
             match change {
                 Change::Revoked(revocation) => switchboard.borrow_mut().revoke_own(revocation),
                 Change::Enforcement { tenant, requirement } => {

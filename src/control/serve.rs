@@ -4,7 +4,8 @@
 //! A question becomes one of [`auth`](crate::auth) and goes to a clerk, who answers off this
 //! thread. The reply goes to the reply subject of the request, under its correlationId.
 
-use crate::auth::{CertificateName, Clerk, Question, Rejection, Ticket, Verdict};
+use super::transitions::Transition;
+use crate::auth::{Busy, CertificateName, Clerk, Question, Rejection, Ticket, Verdict};
 use crate::codec::avro::{AvroError, Header, cap, ecap};
 use crate::codec::subjects;
 use crate::config::{Secret, Settings};
@@ -36,19 +37,43 @@ pub enum Asked {
     CapCertificate,
 }
 
-/// Takes the clerk's answers to questions that came over NATS.
+/// What has become of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The clerk has answered the question, or there is a reason why it gets no other answer.
+    Verdict(Verdict),
+    /// The token has its new status.
+    Changed,
+}
+
+/// Takes the answers to questions that came over NATS.
 #[derive(Debug, Clone)]
 pub struct Answers {
-    sender: mpsc::Sender<(u64, Verdict)>,
+    sender: mpsc::Sender<(u64, Answer)>,
     changed: Arc<Notify>,
 }
 
 impl Answers {
-    /// Takes the answer to the question of that number; never waits.
+    /// Takes the clerk's answer to the question of that number; never waits.
     pub fn give(&self, ask: u64, verdict: Verdict) {
+        self.send(ask, Answer::Verdict(verdict));
+    }
+
+    /// Takes what has become of a transition; never waits.
+    pub fn give_change(&self, ask: u64, changed: Result<(), Rejection>) {
+        self.send(
+            ask,
+            match changed {
+                Ok(()) => Answer::Changed,
+                Err(rejection) => Answer::Verdict(Verdict::Rejected(rejection)),
+            },
+        );
+    }
+
+    fn send(&self, ask: u64, answer: Answer) {
         // There is room for the answer to every question that may be waiting. The control thread
         // may have ended.
-        let _ = self.sender.try_send((ask, verdict));
+        let _ = self.sender.try_send((ask, answer));
         self.changed.notify_one();
     }
 }
@@ -56,16 +81,16 @@ impl Answers {
 /// Where the answers come out.
 #[derive(Debug)]
 pub struct AnswersTaken {
-    receiver: mpsc::Receiver<(u64, Verdict)>,
-    changed: Arc<Notify>,
+    receiver: mpsc::Receiver<(u64, Answer)>,
+    answers: Answers,
 }
 
 /// The way of answers from a clerk's threads to the control thread.
 #[must_use]
 pub fn answers() -> (Answers, AnswersTaken) {
     let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
-    let changed = Arc::<Notify>::default();
-    (Answers { sender, changed: changed.clone() }, AnswersTaken { receiver, changed })
+    let answers = Answers { sender, changed: Arc::default() };
+    (answers.clone(), AnswersTaken { receiver, answers })
 }
 
 /// What it takes to serve others.
@@ -105,8 +130,18 @@ pub enum Ignored {
 pub struct Server {
     clerk: Arc<dyn Clerk>,
     default_tenant: Box<str>,
+    /// Where transitions of tokens go.
+    transitions: mpsc::Sender<Transition>,
     waiting: HashMap<u64, Waiting>,
     next_ask: u64,
+}
+
+/// What a request wants.
+enum Wish {
+    /// An answer of the clerk's.
+    Verdict(Question),
+    /// Another status for a token.
+    Transition { app: Box<str>, token: Secret, target_status: Box<str> },
 }
 
 impl fmt::Debug for Server {
@@ -135,9 +170,15 @@ pub fn subscriptions(settings: &Settings) -> Vec<(String, String, Asked)> {
 }
 
 impl Server {
-    /// Nobody has asked yet. `default_tenant` is that of user names without `@`.
-    pub fn new(clerk: Arc<dyn Clerk>, default_tenant: &str) -> Self {
-        Self { clerk, default_tenant: default_tenant.into(), waiting: HashMap::new(), next_ask: 0 }
+    /// Nobody has asked yet. `default_tenant` is that of user names without `@`; tokens get another
+    /// status by `transitions`.
+    pub fn new(
+        clerk: Arc<dyn Clerk>,
+        default_tenant: &str,
+        transitions: mpsc::Sender<Transition>,
+    ) -> Self {
+        let default_tenant = default_tenant.into();
+        Self { clerk, default_tenant, transitions, waiting: HashMap::new(), next_ask: 0 }
     }
 
     /// Takes a request. Returns the reply if there is one at once: subject and datum.
@@ -152,7 +193,7 @@ impl Server {
         now_ms: i64,
     ) -> Result<Option<(String, Bytes)>, Ignored> {
         let reply_to = reply_to.ok_or(Ignored::NoReplyTo)?;
-        let (header, question) = self.read(asked, datum).map_err(Ignored::Malformed)?;
+        let (header, wish) = self.read(asked, datum).map_err(Ignored::Malformed)?;
         if header.expired(now_ms) {
             return Err(Ignored::Expired);
         }
@@ -161,29 +202,38 @@ impl Server {
             reply_to: reply_to.into(),
             correlation_id: header.correlation_id.into(),
         };
-        let refused = match question {
+        let refused = match wish {
             Ok(_) if self.waiting.len() >= REQUESTS_MAX => Rejection::new(503, BUSY),
-            Ok(question) => {
+            Ok(wish) => {
                 self.next_ask += 1;
-                let ask = self.next_ask;
-                if self.clerk.ask(Ticket { shard: OVER_NATS, ask }, question).is_ok() {
-                    self.waiting.insert(ask, waiting);
+                if self.hand_on(self.next_ask, wish).is_ok() {
+                    self.waiting.insert(self.next_ask, waiting);
                     return Ok(None);
                 }
                 Rejection::new(503, BUSY)
             }
             Err(rejection) => rejection,
         };
-        Ok(Some(reply(&waiting, &Verdict::Rejected(refused), now_ms)))
+        Ok(Some(reply(&waiting, &Answer::Verdict(Verdict::Rejected(refused)), now_ms)))
     }
 
-    /// The request's header, and its question or why there is none to ask.
+    fn hand_on(&self, ask: u64, wish: Wish) -> Result<(), Busy> {
+        match wish {
+            Wish::Verdict(question) => self.clerk.ask(Ticket { shard: OVER_NATS, ask }, question),
+            Wish::Transition { app, token, target_status } => {
+                let transition = Transition { ask, app, token, target_status };
+                self.transitions.try_send(transition).map_err(|_| Busy)
+            }
+        }
+    }
+
+    /// The request's header, and what it wants or why it cannot get that.
     fn read<'a>(
         &self,
         asked: Asked,
         datum: &'a [u8],
-    ) -> Result<(Header<'a>, Result<Question, Rejection>), AvroError> {
-        Ok(match asked {
+    ) -> Result<(Header<'a>, Result<Wish, Rejection>), AvroError> {
+        let (header, question) = match asked {
             Asked::Token => {
                 let request = ecap::EndpointTokenValidationRequest::decode(datum)?;
                 let (app, token) = (request.app_name.into(), Secret::new(request.token));
@@ -191,7 +241,10 @@ impl Server {
             }
             Asked::TokenStatus => {
                 let request = ecap::EndpointTokenStatusTransitionRequest::decode(datum)?;
-                (request.header, Err(Rejection::new(501, "tokens change their status by REST")))
+                let (app, token) = (request.app_name.into(), Secret::new(request.token));
+                let target_status = request.target_status.into();
+                let transition = Wish::Transition { app, token, target_status };
+                return Ok((request.header, Ok(transition)));
             }
             Asked::EcapBasic => {
                 let request = ecap::ClientUsernamePasswordValidationRequest::decode(datum)?;
@@ -214,7 +267,8 @@ impl Server {
                 let request = cap::ClientCertificateAuthenticationRequest::decode(datum)?;
                 (request.header, Ok(certificate(request.issuer, request.serial_number)))
             }
-        })
+        };
+        Ok((header, question.map(Wish::Verdict)))
     }
 
     /// 16/ECAP knows no tenants: the user name has its own behind the last `@`, as in MQTT.
@@ -229,27 +283,27 @@ impl Server {
         })
     }
 
-    /// The clerk has answered: the reply, as subject and datum, if the question is known.
-    pub fn answered(
-        &mut self,
-        ask: u64,
-        verdict: &Verdict,
-        now_ms: i64,
-    ) -> Option<(String, Bytes)> {
+    /// There is an answer: the reply, as subject and datum, if the request is known.
+    pub fn answered(&mut self, ask: u64, answer: &Answer, now_ms: i64) -> Option<(String, Bytes)> {
         let waiting = self.waiting.remove(&ask)?;
-        Some(reply(&waiting, verdict, now_ms))
+        Some(reply(&waiting, answer, now_ms))
     }
 }
 
 impl AnswersTaken {
     /// The next answer, if one has come.
-    pub fn try_next(&mut self) -> Option<(u64, Verdict)> {
+    pub fn try_next(&mut self) -> Option<(u64, Answer)> {
         self.receiver.try_recv().ok()
     }
 
     /// Is notified when an answer has come.
     pub fn changed(&self) -> Arc<Notify> {
-        self.changed.clone()
+        self.answers.changed.clone()
+    }
+
+    /// Where answers go in.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
     }
 }
 
@@ -259,18 +313,19 @@ fn certificate(issuer: &str, serial_number: &str) -> Question {
     Question::Certificate(CertificateName { issuer: issuer.into(), serial: serial_number.into() })
 }
 
-fn reply(waiting: &Waiting, verdict: &Verdict, now_ms: i64) -> (String, Bytes) {
+fn reply(waiting: &Waiting, answer: &Answer, now_ms: i64) -> (String, Bytes) {
     let correlation_id = &*waiting.correlation_id;
     let header = Header { correlation_id, timestamp_ms: now_ms, timeout_ms: 0 };
-    let (status_code, reason_phrase) = match verdict {
-        Verdict::Rejected(rejection) => (rejection.status_code, rejection.reason.as_deref()),
-        Verdict::Endpoint(_) | Verdict::Client(_) => (200, None),
-    };
-    let (endpoint, client) = match verdict {
-        Verdict::Endpoint(grant) => (Some(grant), None),
-        Verdict::Client(grant) => (None, Some(grant)),
-        Verdict::Rejected(_) => (None, None),
-    };
+    let (mut status_code, mut reason_phrase) = (200, None);
+    let (mut endpoint, mut client) = (None, None);
+    match answer {
+        Answer::Verdict(Verdict::Endpoint(grant)) => endpoint = Some(grant),
+        Answer::Verdict(Verdict::Client(grant)) => client = Some(grant),
+        Answer::Verdict(Verdict::Rejected(rejection)) => {
+            (status_code, reason_phrase) = (rejection.status_code, rejection.reason.as_deref());
+        }
+        Answer::Changed => {}
+    }
     let tenant_id = client.map(|grant| &*grant.tenant);
     let credentials_id = client.and_then(|grant| grant.credentials_id.as_deref());
     let client_id = client.and_then(|grant| grant.client_id.as_deref());
@@ -345,7 +400,7 @@ mod tests {
 
     fn server(is_busy: bool) -> (Server, Arc<Notes>) {
         let notes = Arc::new(Notes { is_busy, ..Notes::default() });
-        (Server::new(notes.clone(), "default"), notes)
+        (Server::new(notes.clone(), "default", mpsc::channel(1).0), notes)
     }
 
     fn token_request() -> Vec<u8> {
@@ -372,10 +427,10 @@ mod tests {
         assert_eq!(ticket.shard, OVER_NATS);
         let token = Secret::new("tok");
         assert_eq!(question, Question::Token { app: "app".into(), token });
-        let good = Verdict::Endpoint(EndpointGrant {
+        let good = Answer::Verdict(Verdict::Endpoint(EndpointGrant {
             endpoint_id: "e1".into(),
             token_id: Some("t1".into()),
-        });
+        }));
         let (subject, datum) = server.answered(ticket.ask, &good, 130).expect("a reply");
         assert_eq!(subject, "inbox");
         let reply = ecap::EndpointTokenValidationResponse::decode(&datum).expect("a datum");
@@ -397,11 +452,11 @@ mod tests {
             let Question::Basic { tenant, username, password } = question else { panic!() };
             assert_eq!((&*username, &*tenant), expected);
             assert_eq!(password.expose(), "p");
-            let good = Verdict::Client(ClientGrant {
+            let good = Answer::Verdict(Verdict::Client(ClientGrant {
                 tenant,
                 credentials_id: Some("id".into()),
                 client_id: None,
-            });
+            }));
             let (_, datum) = server.answered(ticket.ask, &good, 130).expect("a reply");
             let reply = ecap::ClientValidationResponse::decode(&datum).expect("a datum");
             assert_eq!((reply.credential_id, reply.status_code), (Some("id"), 200));
@@ -432,7 +487,12 @@ mod tests {
         let reply = ecap::EndpointTokenValidationResponse::decode(&datum).expect("ours");
         assert_eq!(reply.status_code, 503);
         assert!(busy.waiting.is_empty());
+    }
 
+    #[test]
+    fn a_transition_is_handed_on_as_it_was_asked_for_and_answered_by_what_became_of_it() {
+        let (sender, mut transitions) = mpsc::channel(1);
+        let mut server = Server::new(Arc::new(Notes::default()), "default", sender);
         let mut datum = Vec::new();
         ecap::EndpointTokenStatusTransitionRequest {
             header: HEADER,
@@ -441,9 +501,25 @@ mod tests {
             target_status: "SUSPENDED",
         }
         .encode(&mut datum);
-        let reply = busy.request(Asked::TokenStatus, Some("inbox"), &datum, 100);
-        let (_, datum) = reply.expect("taken").expect("a reply");
-        let reply = ecap::EndpointTokenStatusTransitionResponse::decode(&datum).expect("ours");
-        assert_eq!(reply.status_code, 501);
+        let status_of = |(subject, datum): (String, Bytes)| {
+            let reply = ecap::EndpointTokenStatusTransitionResponse::decode(&datum).expect("ours");
+            assert_eq!((subject.as_str(), reply.header.correlation_id), ("inbox", "c"));
+            (reply.status_code, reply.reason_phrase.map(str::to_owned))
+        };
+        let conflict = Answer::Verdict(Verdict::Rejected(Rejection::new(409, "why")));
+        for (answer, expected) in
+            [(Answer::Changed, (200, None)), (conflict, (409, Some("why".to_owned())))]
+        {
+            let mut request = || server.request(Asked::TokenStatus, Some("inbox"), &datum, 100);
+            assert_eq!(request(), Ok(None));
+            let busy = request().expect("taken").expect("refused at once: there is no room");
+            assert_eq!(status_of(busy).0, 503);
+            let transition = transitions.try_recv().expect("handed on");
+            let (app, target_status) = ("app".into(), "SUSPENDED".into());
+            let (ask, token) = (transition.ask, Secret::new("tok"));
+            assert_eq!(transition, Transition { ask, app, token, target_status });
+            assert_eq!(status_of(server.answered(ask, &answer, 130).expect("a reply")), expected);
+        }
+        assert!(server.waiting.is_empty());
     }
 }

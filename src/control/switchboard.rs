@@ -4,13 +4,14 @@
 use super::ShardHandle;
 use super::connectivity::Kind;
 use super::directory::{Directory, ENDPOINTS_MAX, Gone, Here};
-use super::late::{LATE_MAX, Late};
+use super::late::Late;
 use super::news::News;
 use crate::codec::avro::ExtensionData;
 use crate::shard::mail::{Mail, MailSender};
 use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 /// Lines a second about pushes that cannot be read or posted.
 const LOGS_PER_SECOND: u32 = 1;
 /// Pause before a full mailbox is tried again.
-const LATE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LATE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Switchboard {
         let mailboxes: Vec<_> = shards.into_iter().map(|shard| shard.mail).collect();
         Self {
             directory: Directory::new(ENDPOINTS_MAX),
-            late: Late::new(mailboxes.len(), LATE_MAX),
+            late: Late::new(mailboxes.len()),
             mailboxes,
             is_late: Arc::default(),
             news,
@@ -96,12 +97,18 @@ impl Switchboard {
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
 
-    /// `endpoint` has moved to another replica: the shards that have it are told, and the world is
-    /// not, since it is still connected.
-    pub(super) fn endpoint_roamed(&mut self, endpoint: &str) {
-        self.counters.roamed.add(1);
-        for shard in self.directory.roamed(endpoint) {
-            self.post_surely(shard, Mail::Roamed { endpoint: endpoint.into() });
+    /// These endpoints have moved to another replica: the shards that have them are told, and the
+    /// world is not, since they are still connected.
+    pub(super) fn endpoints_roamed(&mut self, endpoints: Vec<Box<str>>) {
+        self.counters.roamed.add(endpoints.len() as u64);
+        let mut of_shards: BTreeMap<u16, Vec<Box<str>>> = BTreeMap::new();
+        for endpoint in endpoints {
+            for shard in self.directory.roamed(&endpoint) {
+                of_shards.entry(shard).or_default().push(endpoint.clone());
+            }
+        }
+        for (shard, endpoints) in of_shards {
+            self.post_surely(shard, Mail::Roamed { endpoints: endpoints.into() });
         }
         self.counters.directory_endpoints.set(self.directory.len() as u64);
     }
@@ -150,6 +157,11 @@ impl Switchboard {
         }
     }
 
+    /// Whether there is room, should every shard be stuck, for one more change of our own store.
+    pub(super) fn takes_changes(&self) -> bool {
+        self.late.has_room_for_demands()
+    }
+
     /// The same for every shard.
     pub(super) fn post_to_all(&mut self, mail: impl Fn() -> Mail) {
         for shard in 0..self.shards() {
@@ -184,7 +196,14 @@ pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Change;
+    use crate::auth::{Busy, Clerk, Question, Requirement, Revocation, Ticket};
+    use crate::codec::avro::{Header, ecap};
     use crate::config::Settings;
+    use crate::control::late::LATE_TENANTS_MAX;
+    use crate::control::news::REPLIES_MAX;
+    use crate::control::providers::tell_changes;
+    use crate::control::serve::{Asked, Service, answers};
     use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
     use crate::telemetry::{LinkStatus, ShardCounters};
 
@@ -197,8 +216,11 @@ mod tests {
                 (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
             })
             .unzip();
-        let news = News::new(&Settings::default(), None);
-        (Switchboard::new(handles, news, counters.clone()), mailboxes, counters)
+        (Switchboard::new(handles, news(None), counters.clone()), mailboxes, counters)
+    }
+
+    fn news(service: Option<Service>) -> News {
+        News::new(&Settings::default(), service, tokio::sync::mpsc::channel(1).0)
     }
 
     fn datum(endpoint_id: Option<&str>) -> Bytes {
@@ -303,6 +325,82 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_of_one_event_that_roamed_come_to_a_shard_in_one_mail() {
+        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
+        for (shard, endpoint) in [(0, "e1"), (1, "e2"), (0, "e3"), (1, "e3")] {
+            switchboard.endpoint_here(shard, endpoint.into(), "v");
+        }
+        taken(&mut mailboxes[0]);
+        switchboard.endpoints_roamed(["e1", "e2", "e3"].map(Into::into).into());
+        for (mailbox, expected) in mailboxes.iter_mut().zip([["e1", "e3"], ["e2", "e3"]]) {
+            let mails = taken(mailbox);
+            let [Mail::Roamed { endpoints }] = &mails[..] else { panic!("{mails:?}") };
+            assert_eq!(**endpoints, expected.map(Box::from));
+        }
+        assert_eq!((counters.roamed.get(), counters.directory_endpoints.get()), (3, 0));
+    }
+
+    /// Has no time for anybody.
+    struct Refusing;
+
+    impl Clerk for Refusing {
+        fn ask(&self, _: Ticket, _: Question) -> Result<(), Busy> {
+            Err(Busy)
+        }
+    }
+
+    #[test]
+    fn of_too_many_replies_the_oldest_are_given_up() {
+        let (mut switchboard, _mailboxes, counters) = switchboard(1);
+        let service = Service { clerk: Arc::new(Refusing), answers: answers().1 };
+        switchboard.news = news(Some(service));
+        for asker in 0..REPLIES_MAX + 2 {
+            let (mut datum, asker) = (Vec::new(), asker.to_string());
+            let header = Header { correlation_id: &asker, timestamp_ms: 0, timeout_ms: 0 };
+            ecap::EndpointTokenValidationRequest { header, app_name: "a", token: "t" }
+                .encode(&mut datum);
+            switchboard.asked(Asked::Token, Some(&asker), &datum);
+        }
+        assert_eq!(counters.replies_lost.get(), 2);
+        let mut asked = Vec::new();
+        while let Some((subject, _)) = switchboard.next_message() {
+            asked.push(subject);
+        }
+        let expected = (2..REPLIES_MAX + 2).map(|asker| asker.to_string());
+        assert!(asked.into_iter().eq(expected));
+    }
+
+    #[tokio::test]
+    async fn changes_of_the_store_wait_while_too_many_tenants_are_news_to_a_stuck_shard() {
+        let (mut switchboard, mut mailboxes, _) = switchboard(1);
+        while switchboard.post(0, Mail::Doubt).is_ok() {}
+        for tenant in 0..LATE_TENANTS_MAX {
+            let tenant: Box<str> = tenant.to_string().into();
+            switchboard
+                .post_surely(0, Mail::Enforcement { tenant, requirement: Some(Requirement::Any) });
+        }
+        let switchboard = RefCell::new(switchboard);
+        let (changes, taken_changes) = tokio::sync::mpsc::channel(1);
+        let revocation = Revocation::Tenant { tenant: "t".into() };
+        changes.try_send(Change::Revoked(revocation)).expect("room");
+        let telling = tell_changes(Some(taken_changes), &switchboard);
+        let test = async {
+            changes.reserve().await.expect("the change is taken");
+            let revoked = |counters: &ControlCounters| counters.revocations_own.get();
+            assert_eq!(revoked(&switchboard.borrow().counters), 0, "and waits");
+            while !taken(&mut mailboxes[0]).is_empty() {}
+            switchboard.borrow_mut().retry_late();
+            while revoked(&switchboard.borrow().counters) == 0 {
+                tokio::time::sleep(LATE_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            never = telling => match never {},
+            () = test => {}
+        }
+    }
+
+    #[test]
     fn what_must_not_be_lost_waits_for_room_in_a_full_mailbox() {
         let (mut switchboard, mut mailboxes, counters) = switchboard(1);
         switchboard.endpoint_here(0, "e1".into(), "v");
@@ -310,7 +408,7 @@ mod tests {
             switchboard.push(None, datum(Some("e1")));
         }
         switchboard.doubt();
-        switchboard.endpoint_roamed("e1");
+        switchboard.endpoints_roamed(vec!["e1".into()]);
         assert!(!switchboard.retry_late());
         while !taken(&mut mailboxes[0]).is_empty() {}
         assert!(switchboard.retry_late());

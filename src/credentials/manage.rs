@@ -141,6 +141,16 @@ impl Credentials {
         stored.map(|stored| stored.record).ok_or(Refused::NotFound)
     }
 
+    /// The id of the credentials of an application's token: of those with its hash, since the token
+    /// itself is not kept.
+    ///
+    /// # Errors
+    /// When the application has no such token, or the store fails.
+    pub fn token_id(&self, app: &str, token: &Secret) -> Result<String, Refused> {
+        let stored = self.inner.store.find::<EndpointToken>((app, &token_hash(token)))?;
+        stored.map(|stored| stored.record.life.id).ok_or(Refused::NotFound)
+    }
+
     /// A piece of a list.
     ///
     /// # Errors

@@ -68,6 +68,17 @@ impl State {
         self == Self::Active
     }
 
+    /// The step that management takes to bring credentials into this state; `None`: nobody brings
+    /// them back there.
+    pub fn step_here(self) -> Option<Move> {
+        match self {
+            Self::Inactive => None,
+            Self::Active => Some(Move::Activate),
+            Self::Suspended => Some(Move::Suspend),
+            Self::Revoked => Some(Move::Revoke),
+        }
+    }
+
     /// The state that follows.
     ///
     /// # Errors
@@ -146,6 +157,17 @@ mod tests {
                 prop_assert_eq!(state.name(), model);
             }
         }
+    }
+
+    #[test]
+    fn a_step_leads_to_the_state_it_is_taken_for() {
+        for state in State::ALL {
+            let Some(step) = state.step_here() else { continue };
+            let led_to: Vec<_> =
+                State::ALL.iter().filter_map(|from| from.after(step).ok()).collect();
+            assert!(!led_to.is_empty() && led_to.iter().all(|to| *to == state), "{state}");
+        }
+        assert_eq!(State::Inactive.step_here(), None);
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Core {
         match mail {
             Mail::Push { reply_to, datum } => self.extension_data(reply_to.as_deref(), &datum),
             Mail::RouteMoved { endpoint } => self.endpoints.moved_away(&endpoint),
-            Mail::Roamed { endpoint } => self.roamed(&endpoint),
+            Mail::Roamed { endpoints } => self.roamed(&endpoints),
             Mail::Takeover { connection } => {
                 self.guard(connection.index, |core| core.give_way(connection));
             }
@@ -265,6 +265,7 @@ impl Core {
             Mail::Enforcement { tenant, requirement } => self.enforce(&tenant, requirement),
             Mail::Revoked(revocation) => self.revoked(&revocation),
             Mail::Doubt => self.doubt(),
+            Mail::Distrust => self.distrust(),
             Mail::Drain => self.begin_drain(),
         }
     }

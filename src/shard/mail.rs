@@ -47,12 +47,13 @@ pub enum Mail {
         /// Id of the endpoint.
         endpoint: Box<str>,
     },
-    /// The endpoint now speaks through another replica (9/ELCE): its route here goes, whoever
-    /// speaks for it, and is reported gone. That is no news to the control thread, unless somebody
-    /// here has claimed it since.
+    /// Endpoints now speak through another replica (9/ELCE): their routes here go, whoever speaks
+    /// for them, and are reported gone. That is no news to the control thread, unless somebody here
+    /// has claimed them since. Those of one event come in one mail: when a fleet moves, there are
+    /// many.
     Roamed {
-        /// Id of the endpoint.
-        endpoint: Box<str>,
+        /// Ids of the endpoints.
+        endpoints: Box<[Box<str>]>,
     },
     /// The client id of this connection has connected on another shard: it must end
     /// (MQTT-3.1.4-3). The registry knows who inherits its session.
@@ -95,6 +96,10 @@ pub enum Mail {
     Revoked(Arc<Revocation>),
     /// Revocations may have been missed: what remote providers have said is asked for again.
     Doubt,
+    /// Mails to this shard were given up, so that anything may have been missed: everybody is put
+    /// out and nothing that was said of anybody holds any more. What tenants demand is not among
+    /// what was given up.
+    Distrust,
     /// Stop gracefully: accept no more, say goodbye, flush and confirm, then [`Report::Drained`].
     Drain,
 }

@@ -34,10 +34,12 @@ impl Core {
         self.resolve_all_anew();
     }
 
-    /// The endpoint now speaks through another replica. Verdicts stay: whoever speaks for it here
+    /// The endpoints now speak through another replica. Verdicts stay: whoever speaks for one here
     /// next has it again.
-    pub(super) fn roamed(&mut self, endpoint_id: &str) {
-        self.remove_speakers(endpoint_id, |_| true);
+    pub(super) fn roamed(&mut self, endpoint_ids: &[Box<str>]) {
+        for endpoint_id in endpoint_ids {
+            self.remove_speakers(endpoint_id, |_| true);
+        }
         self.resolve_all_anew();
     }
 
@@ -116,6 +118,32 @@ impl Core {
             self.logins.forget(|_| true);
         }
         self.resolve_all_anew();
+    }
+
+    /// Revocations, moves of endpoints and answers may have been missed, whatever provider they
+    /// are of: this shard begins anew. Whoever may still talk comes back and is asked about.
+    pub(super) fn distrust(&mut self) {
+        tracing::error!(
+            shard = self.number,
+            connections = self.connections.len(),
+            "the shard has been stuck for so long that revocations may have been missed: everybody \
+             is put out and asked about anew"
+        );
+        self.ask_places_again();
+        self.revoked_lately.note_all(self.now.ms);
+        self.verdicts.forget_apps(|_| true);
+        self.logins.forget(|_| true);
+        self.resolve_all_anew();
+        let connections = self.connections.iter();
+        let keys: Vec<_> = connections.map(|(index, c)| c.key(index as u32)).collect();
+        for key in keys {
+            self.put_out(
+                key,
+                ReasonCode::AdministrativeAction,
+                CloseReason::Revoked,
+                "revocations may have been missed: who may still talk is welcome again",
+            );
+        }
     }
 
     /// A tenant demands something else of its clients from now on: who does not meet it is put out.

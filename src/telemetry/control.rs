@@ -38,7 +38,8 @@ pub struct ControlCounters {
     pub revocations_own: Counter,
     /// Times the shards were told that revocations may have been missed.
     pub doubts: Counter,
-    /// Mails that were given up for such a doubt, a shard's mailbox having been full for long.
+    /// Mails that were given up, a shard's mailbox having been full for long. The shard is told
+    /// that it has missed something.
     pub mails_given_up: Counter,
     /// Events of other services that do not decode.
     pub events_malformed: Counter,
@@ -46,6 +47,8 @@ pub struct ControlCounters {
     pub questions_served: Counter,
     /// Of those, not answered: too late, unreadable, or without a reply subject.
     pub questions_ignored: Counter,
+    /// Replies that were given up because too many waited for NATS.
+    pub replies_lost: Counter,
     /// Times async-nats lost its connection to the server.
     pub link_disconnects: Counter,
 }

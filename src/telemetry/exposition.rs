@@ -334,7 +334,7 @@ impl Out<'_, '_> {
             ("ringgate_doubts", "Times that revocations may have been missed.", &control.doubts),
             (
                 "ringgate_mails_given_up",
-                "Mails to a shard replaced by one doubt, its mailbox having been full for long.",
+                "Mails to a shard given up, its mailbox having been full for long.",
                 &control.mails_given_up,
             ),
             (
@@ -351,6 +351,11 @@ impl Out<'_, '_> {
                 "ringgate_questions_ignored",
                 "Of those, not answered: too late, unreadable, or without a reply subject.",
                 &control.questions_ignored,
+            ),
+            (
+                "ringgate_replies_lost",
+                "Answers to such questions given up, too many having waited for NATS.",
+                &control.replies_lost,
             ),
             (
                 "ringgate_control_disconnects",

@@ -23,20 +23,20 @@ use tokio::runtime::Runtime;
 const CONNECTED: &str = "kaa.v1.events.kpc.endpoint.connectivity.connected";
 
 /// A NATS client that waits.
-struct Nats {
-    runtime: Runtime,
-    client: Client,
+pub struct Nats {
+    pub runtime: Runtime,
+    pub client: Client,
 }
 
 impl Nats {
-    fn connect(port: u16) -> Self {
+    pub fn connect(port: u16) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let client = runtime.block_on(async_nats::connect(format!("127.0.0.1:{port}")));
         Self { client: client.expect("connects"), runtime }
     }
 
-    fn subscribe(&self, subject: &str) -> Subscriber {
+    pub fn subscribe(&self, subject: &str) -> Subscriber {
         self.runtime.block_on(async {
             let subscriber = self.client.subscribe(subject.to_owned()).await.expect("subscribes");
             // Its PONG tells that the server has the subscription.
@@ -59,12 +59,12 @@ impl Nats {
         });
     }
 
-    fn next(&self, subscriber: &mut Subscriber) -> Message {
+    pub fn next(&self, subscriber: &mut Subscriber) -> Message {
         let next = async { tokio::time::timeout(PATIENCE, subscriber.next()).await };
         self.runtime.block_on(next).expect("a message in time").expect("subscribed")
     }
 
-    fn nothing_more(&self, subscriber: &mut Subscriber) {
+    pub fn nothing_more(&self, subscriber: &mut Subscriber) {
         let next =
             async { tokio::time::timeout(Duration::from_millis(100), subscriber.next()).await };
         let message = self.runtime.block_on(next);
@@ -190,7 +190,7 @@ fn control_pending(control: &ringgate::control::Control) -> u64 {
     metric(control, "ringgate_connectivity_pending")
 }
 
-fn metric(control: &ringgate::control::Control, name: &str) -> u64 {
+pub fn metric(control: &ringgate::control::Control, name: &str) -> u64 {
     let metrics = http(control.management_addr(), "GET", "/metrics").1;
     let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
     let value = line.and_then(|line| line.rsplit(' ').next()).expect("such a metric");
@@ -221,7 +221,7 @@ fn an_endpoint_that_another_replica_has_leaves_without_a_farewell() {
     let mail = until("the shard is told", || {
         shards[1].mails().into_iter().find(|mail| matches!(mail, Mail::Roamed { .. }))
     });
-    assert!(matches!(mail, Mail::Roamed { endpoint } if &*endpoint == "e1"));
+    assert!(matches!(mail, Mail::Roamed { endpoints } if *endpoints == ["e1".into()]));
     assert_eq!(metric(&control, "ringgate_roamed_total"), 1);
     // The shard removes its route and says so, which is no news.
     shards[1].reporter.endpoint_gone("e1".into());

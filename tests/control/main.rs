@@ -5,6 +5,7 @@
 
 mod events;
 mod rig;
+mod transitions;
 
 use rig::*;
 use ringgate::admin::{CONNECTIONS_MAX, REQUEST_TIME_MAX};

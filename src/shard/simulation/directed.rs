@@ -11,6 +11,7 @@ use super::setup::Setup;
 use super::truth::Truth;
 use super::wire::{self, Connect, FromServer, Publish};
 use super::world::Ring;
+use crate::auth::{EndpointGrant, Provider};
 use crate::shard::connection::Hold;
 use crate::shard::core::Core;
 use crate::shard::mail::{Mail, Report};
@@ -290,6 +291,31 @@ fn an_error_too_long_for_a_topic_is_not_sent() {
 }
 
 #[test]
+fn a_shard_that_may_have_missed_anything_begins_anew() {
+    let mut setup = Setup::plain();
+    setup.settings.auth.apps = vec![Provider::Internal];
+    let mut rig = Rig::new(&setup);
+    let (speaker, listener, new) = (rig.client(5, 0), rig.client(4, 0), rig.client(4, 0));
+    let granted = || EndpointGrant { endpoint_id: "e0".into(), token_id: Some("id".into()) };
+    rig.core.verdicts.granted(0, "e0", granted(), u64::MAX);
+    rig.say(speaker, &message(5, TOPIC, 0, 0));
+    assert_eq!((rig.carry(), rig.core.endpoints.len()), (1, 1));
+    rig.core.mail(Mail::Distrust);
+    rig.turn();
+    assert_eq!(rig.take_heard(5, speaker), [FromServer::Disconnect { code: 0x98 }]);
+    for index in [speaker, listener, new] {
+        assert_eq!(rig.why_closed(index), Some(CloseReason::Revoked));
+    }
+    assert!(rig.core.endpoints.is_empty() && rig.core.verdicts.is_empty());
+
+    // Who comes back is asked about, and an answer from before says nothing.
+    let again = rig.client(5, 0);
+    rig.say(again, &message(5, TOPIC, 1, 1));
+    assert_eq!(rig.carry(), 0);
+    assert!(rig.core.revoked_lately.is_doubtful(&[], rig.core.now.ms));
+}
+
+#[test]
 fn an_endpoint_that_roamed_is_gone_and_its_next_message_claims_it_anew() {
     let mut rig = Rig::new(&Setup::plain());
     let (index, other) = (rig.client(4, 0), rig.client(4, 0));
@@ -299,7 +325,7 @@ fn an_endpoint_that_roamed_is_gone_and_its_next_message_claims_it_anew() {
     rig.say(other, &message(4, TOPIC, 0, 0));
     assert_eq!(rig.reports.try_recv(), Ok(here()));
     for _ in 0..2 {
-        rig.core.mail(Mail::Roamed { endpoint: "e0".into() });
+        rig.core.mail(Mail::Roamed { endpoints: ["e0".into()].into() });
     }
     assert!(rig.core.endpoints.is_empty());
     let gone = Report::EndpointGone { shard: 0, endpoint: "e0".into() };

@@ -116,7 +116,8 @@ impl World {
     fn roam(&mut self) {
         let at = self.random.below(TOKENS.len() - 1);
         self.desk.next_moment();
-        self.core.mail(Mail::Roamed { endpoint: TOKENS[at].endpoint.into() });
+        let endpoints = [TOKENS[at].endpoint.into()].into();
+        self.core.mail(Mail::Roamed { endpoints });
         self.settle();
     }
 
@@ -154,7 +155,7 @@ impl World {
             token_ids: token.id.into_iter().map(Into::into).collect(),
         };
         if self.fault != Some(Fault::DeafToRevocations) {
-            self.core.mail(Mail::Revoked(Arc::new(revocation)));
+            self.tell(revocation);
         }
         self.settle();
     }
@@ -179,9 +180,17 @@ impl World {
             credentials_id: id.into(),
         };
         self.ban(now, |user| user == at);
-        self.core.mail(Mail::Revoked(Arc::new(revocation)));
+        self.tell(revocation);
         self.settle();
         self.check_banned();
+    }
+
+    /// The shard hears of a revocation, or that it may have missed some.
+    fn tell(&mut self, revocation: Revocation) {
+        self.core.mail(match self.random.percent(10) {
+            true => Mail::Distrust,
+            false => Mail::Revoked(Arc::new(revocation)),
+        });
     }
 
     fn ban(&mut self, now: u64, is_meant: impl Fn(usize) -> bool) {
@@ -215,7 +224,7 @@ impl World {
             }
         }
         self.ban(now, |user| USERS[user].1 == tenant);
-        self.core.mail(Mail::Revoked(Arc::new(Revocation::Tenant { tenant: tenant.into() })));
+        self.tell(Revocation::Tenant { tenant: tenant.into() });
         self.settle();
         self.check_banned();
     }
