@@ -2,14 +2,14 @@
 //! end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Throttle, throttle};
 use crate::codec::avro;
 use crate::codec::mqtt::QoS;
-use crate::config::{self, Settings, Shards};
+use crate::config::{self, Listener, ListenerKind, Settings, Shards, TlsProfile};
 use crate::control::{Control, Outcome, ShardHandle};
 use crate::credentials::Workers;
 use crate::providers::{self, Made};
@@ -22,6 +22,7 @@ use crate::shard::settings::AuthSettings;
 use crate::shard::{self, Door, DoorKind, Parts, ShardSettings, ShardThread};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
+use crate::tls::Renewal;
 use crate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
 /// Runs the gateway until it is told to stop.
@@ -75,7 +76,8 @@ fn finish(outcome: Outcome, threads: Vec<ShardThread>) -> Result<(), String> {
 
 /// Everything that is made before the first thread starts.
 struct Gateway {
-    listeners: Vec<Vec<TcpListener>>,
+    doors: Vec<Vec<Door>>,
+    renewal: Renewal,
     cores: Vec<Option<usize>>,
     dialer: Arc<Dialer>,
     catalogue: Arc<Catalogue>,
@@ -86,10 +88,15 @@ struct Gateway {
 impl Gateway {
     fn build(settings: &Settings) -> Result<Self, String> {
         let cores = cores(settings);
-        let listeners = listen(settings, cores.len())?;
+        let renewal = Renewal::load(settings.tls_profiles()).map_err(|error| error.to_string())?;
+        for warning in renewal.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let doors = open_doors(settings, cores.len())?;
         let dialer = Dialer::new(link_settings(settings)).map_err(|error| error.to_string())?;
         Ok(Self {
-            listeners,
+            doors,
+            renewal,
             cores,
             dialer,
             catalogue: Arc::new(catalogue(settings)),
@@ -116,19 +123,19 @@ impl Gateway {
             .collect();
         let Made { clerks, providers, workers, laid_down } = providers::make(settings, &peers)?;
         let auth = providers::auth_settings(settings, &laid_down);
-        let control = Control::start(settings, handles.clone(), reports_received, providers)
-            .map_err(|error| error.to_string())?;
+        let tls_profiles = self.renewal.slots();
+        let handles_of_control = handles.clone();
+        let control =
+            Control::start(settings, handles_of_control, reports_received, providers, self.renewal)
+                .map_err(|error| error.to_string())?;
         let mut threads = Vec::new();
-        let shards = mailboxes.into_iter().zip(self.listeners).zip(self.cores).zip(handles);
-        for (number, (((mailbox, listeners), core), handle)) in (0u16..).zip(shards) {
+        let shards = mailboxes.into_iter().zip(self.doors).zip(self.cores).zip(handles);
+        for (number, (((mailbox, doors), core), handle)) in (0u16..).zip(shards) {
             threads.push(shard::start(Parts {
                 number,
                 settings: shard_settings(settings, number, core, peers.len(), auth.clone()),
-                doors: listeners
-                    .into_iter()
-                    .map(|socket| Door { socket, kind: DoorKind::Mqtt })
-                    .collect(),
-                tls_profiles: Vec::new(),
+                doors,
+                tls_profiles: tls_profiles.clone(),
                 catalogue: self.catalogue.clone(),
                 registry: self.registry.clone(),
                 mailbox,
@@ -176,31 +183,62 @@ fn cores(settings: &Settings) -> Vec<Option<usize>> {
     (0..shards.max(1)).map(|n| pinned(n).filter(|_| settings.ringgate.pin_threads)).collect()
 }
 
-fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
-    let tcp = &settings.kaa.mqtt_tcp;
-    let addresses = settings.ringgate.listen.addresses.iter();
-    addresses.filter(|_| tcp.enabled).map(|ip| SocketAddr::new(*ip, tcp.port)).collect()
+/// What listens, for the log.
+fn listen_addresses(settings: &Settings) -> Vec<String> {
+    let shown = |listener: &Listener| {
+        let kind = listener.kind.as_str();
+        let port = listener.port;
+        let shown = listener
+            .addresses
+            .iter()
+            .map(move |ip| format!("{kind}://{}", SocketAddr::new(*ip, port)));
+        shown.collect::<Vec<_>>()
+    };
+    settings.listeners().iter().flat_map(shown).collect()
 }
 
-/// A set of listening sockets for each shard.
-fn listen(settings: &Settings, shards: usize) -> Result<Vec<Vec<TcpListener>>, String> {
-    let addresses = listen_addresses(settings);
+/// A set of doors for each shard.
+fn open_doors(settings: &Settings, shards: usize) -> Result<Vec<Vec<Door>>, String> {
     let backlog = i32::try_from(settings.ringgate.listen.backlog).unwrap_or(i32::MAX);
-    let explain = |address: SocketAddr, error: io::Error| {
+    let profiles = settings.tls_profiles();
+    let mut wanted = Vec::new();
+    for listener in settings.listeners() {
+        let kind = door_kind(&listener, &profiles)?;
+        for ip in &listener.addresses {
+            wanted.push((SocketAddr::new(*ip, listener.port), kind, listener.port_key.clone()));
+        }
+    }
+    let explain = |address: SocketAddr, key: &str, error: io::Error| {
         format!(
-            "cannot listen on {address} for MQTT: {error}; stop what listens there, or change \
-             kaa.kpc.transports.mqtt.tcp.port or ringgate.listen.addresses"
+            "cannot listen on {address} for devices: {error}; stop what listens there, or change \
+             {key} or the addresses of that listener"
         )
     };
-    for address in &addresses {
-        listener::probe(*address).map_err(|error| explain(*address, error))?;
+    for (address, _, key) in &wanted {
+        listener::probe(*address).map_err(|error| explain(*address, key, error))?;
     }
     let of_shard = |_| {
-        let listen =
-            |a: &SocketAddr| listener::listen(*a, backlog).map_err(|error| explain(*a, error));
-        addresses.iter().map(listen).collect()
+        let open = |(address, kind, key): &(SocketAddr, DoorKind, String)| {
+            let socket = listener::listen(*address, backlog);
+            let socket = socket.map_err(|error| explain(*address, key, error))?;
+            Ok(Door { socket, kind: *kind })
+        };
+        wanted.iter().map(open).collect()
     };
     (0..shards).map(of_shard).collect()
+}
+
+fn door_kind(listener: &Listener, profiles: &[TlsProfile]) -> Result<DoorKind, String> {
+    match listener.kind {
+        ListenerKind::Mqtt => Ok(DoorKind::Mqtt),
+        ListenerKind::Mqtts => {
+            let profile = profiles.iter().position(|p| Some(&p.name) == listener.tls.as_ref());
+            let number = profile.and_then(|number| u16::try_from(number).ok());
+            // The settings have been checked for that.
+            let number = number.ok_or_else(|| format!("listener {} has no TLS", listener.name))?;
+            Ok(DoorKind::Mqtts(number))
+        }
+    }
 }
 
 fn catalogue(settings: &Settings) -> Catalogue {
@@ -262,8 +300,8 @@ fn shard_settings(
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
-        tls_handshake_timeout_ms: 10_000,
-        tls_handshakes_max: 4096,
+        tls_handshake_timeout_ms: ringgate.tls_handshakes.timeout_ms,
+        tls_handshakes_max: ringgate.tls_handshakes.max.div_ceil(shards),
         policy: policy(&ringgate.mqtt),
         auth,
         config_name: match ringgate.esp.config_name {

@@ -4,6 +4,7 @@ use ringgate::config::{NatsUrl, Settings};
 use ringgate::control::{Control, Outcome, Providers, ShardHandle};
 use ringgate::shard::mail::{Mail, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
+use ringgate::tls::Renewal;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ fn child() {
     let mut reporter = Reporter::new(sender, 0, counters.clone());
     let shard = ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) };
     let control =
-        Control::start(&settings, vec![shard], receiver, Providers::default()).expect("starts");
+        Control::start(&settings, vec![shard], receiver, Providers::default(), Renewal::default())
+            .expect("starts");
     println!("\nready");
     until(|| {
         let mut told = false;

@@ -29,7 +29,17 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("admin", &["telemetry", "credentials", "auth", "config"]),
     (
         "control",
-        &["admin", "auth", "credentials", "shard::mail", "codec", "rt", "telemetry", "config"],
+        &[
+            "admin",
+            "auth",
+            "credentials",
+            "shard::mail",
+            "tls",
+            "codec",
+            "rt",
+            "telemetry",
+            "config",
+        ],
     ),
     ("providers", &["control", "credentials", "admin", "shard", "session", "auth", "config"]),
     (
@@ -41,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "shard",
             "session",
             "uplink",
+            "tls",
             "auth",
             "codec",
             "rt",

@@ -149,6 +149,13 @@ pub enum ListenerKind {
     Mqtts,
 }
 
+impl ListenerKind {
+    /// Its word, which is also the scheme of its URLs.
+    pub fn as_str(self) -> &'static str {
+        self.word()
+    }
+}
+
 impl Choice for ListenerKind {
     const WORDS: &'static [(&'static str, Self)] = &[("mqtt", Self::Mqtt), ("mqtts", Self::Mqtts)];
 }

@@ -14,6 +14,7 @@ mod link;
 mod nats;
 mod news;
 mod providers;
+mod renewal;
 mod revocations;
 mod serve;
 mod shutdown;
@@ -35,6 +36,7 @@ use crate::config::Settings;
 use crate::shard::mail::{MailSender, Report};
 use crate::telemetry::exposition::Metrics;
 use crate::telemetry::{ControlCounters, LinkStatus, ShardCounters};
+use crate::tls::Renewal;
 use link::Link;
 use news::News;
 use signals::Signals;
@@ -47,6 +49,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use switchboard::Switchboard;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use transitions::{TRANSITIONS_MAX, Transitions};
 
@@ -102,7 +105,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts the control thread. From here on SIGTERM and SIGINT drain the process.
+    /// Starts the control thread. From here on SIGTERM and SIGINT drain the process, and SIGHUP
+    /// has the files of TLS read again.
     ///
     /// NATS need not be there: `/health` says so until it is.
     ///
@@ -114,6 +118,7 @@ impl Control {
         shards: Vec<ShardHandle>,
         reports: mpsc::Receiver<Report>,
         providers: Providers,
+        renewal: Renewal,
     ) -> Result<Self, StartError> {
         let Providers { store, service, http } = providers;
         let (api, changes) = store.unzip();
@@ -145,6 +150,7 @@ impl Control {
         let admin = Admin::bind(address, health.clone(), metrics, api)
             .map_err(|error| StartError::Listen { address, error })?;
         let signals = Signals::new().map_err(StartError::Runtime)?;
+        let hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
         drop(entered);
 
         let (stopper, stop) = lifecycle::stopper();
@@ -162,6 +168,7 @@ impl Control {
             changes,
             transitions: Transitions { wished: transitions, desk, answers },
             http,
+            tls: renewal::TlsFiles { renewal, hangup, counters: counters.clone() },
             link: Link::new(
                 access,
                 &settings.service.instance_name,
@@ -208,6 +215,7 @@ struct Hall {
     changes: Option<mpsc::Receiver<Change>>,
     transitions: Transitions,
     http: Option<HttpProvider>,
+    tls: renewal::TlsFiles,
     link: Link,
     admin: Admin,
     reports: mpsc::Receiver<Report>,
@@ -219,7 +227,7 @@ struct Hall {
 impl Hall {
     fn run(self, runtime: &Runtime) -> Outcome {
         let Self { switchboard, changes, transitions, http, link, admin, .. } = self;
-        let Self { reports, stop, grace, health, .. } = self;
+        let Self { tls, reports, stop, grace, health, .. } = self;
         // All but the last never end. They run in turns on this thread, and a borrow of the
         // switchboard never lives across an await.
         runtime.block_on(async {
@@ -229,6 +237,7 @@ impl Hall {
                 never = providers::tell_changes(changes, &switchboard) => match never {},
                 never = transitions.run() => match never {},
                 never = providers::ask_over_http(http, &switchboard) => match never {},
+                never = tls.renew() => match never {},
                 never = admin.run() => match never {},
                 outcome = lifecycle::run(&switchboard, reports, stop, grace, &health) => outcome,
             }

@@ -13,7 +13,7 @@ use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
 use crate::session::{Hello, Session};
 use crate::telemetry::CloseReason;
-use crate::tls::PeerCertificate;
+use crate::tls::{PeerCertificate, Profile};
 use crate::transport::tls::TlsSession;
 
 /// Why no packet is taken from a connection for now, although bytes may be there.
@@ -59,8 +59,8 @@ pub enum Transport {
     Plain,
     /// TLS by the profile of that number, whose handshake may not begin yet.
     Waiting(u16),
-    /// TLS by the profile of that number.
-    Tls(Box<TlsSession>, u16),
+    /// TLS, by the profile that was of the day when it began.
+    Tls(Box<TlsSession>, Arc<Profile>),
     /// TLS, while what has come through it is being taken; for good where that panics, or where
     /// it can protect no more. Nothing is sent.
     Taken,

@@ -39,7 +39,7 @@ use crate::rt::socket;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
-use crate::tls::{PeerCertificate, Profile};
+use crate::tls::{PeerCertificate, Slot};
 use crate::uplink::ledger::{Ledger, SubjectId};
 
 /// Entries of ended connections that the list of those that wait for the uplink may hold beside
@@ -84,7 +84,7 @@ pub struct Core {
     pub(super) reply_subject: Box<str>,
     pub(super) connections: Slab<Connection>,
     /// By the number of the profile.
-    pub(super) tls_profiles: Vec<Arc<Profile>>,
+    pub(super) tls_profiles: Vec<Arc<Slot>>,
     pub(super) handshakes: Handshakes,
     pub(super) next_generation: u32,
     pub(super) endpoints: Endpoints,
@@ -160,7 +160,7 @@ pub(super) struct Surroundings {
     /// Failed logins of all shards.
     pub throttle: Arc<Throttle>,
     /// What TLS is spoken by, by the number of the profile.
-    pub tls_profiles: Vec<Arc<Profile>>,
+    pub tls_profiles: Vec<Arc<Slot>>,
     /// What goes to NATS.
     pub ledger: Rc<RefCell<Ledger>>,
     /// The shard's counters.

@@ -25,7 +25,7 @@ use crate::rt::runtime;
 use crate::rt::task::{Notify, sleep, spawn};
 use crate::session::catalogue::Catalogue;
 use crate::telemetry::{ShardCounters, clock};
-use crate::tls::Profile;
+use crate::tls::Slot;
 use crate::uplink::{Dialer, Ledger, Limits, Link, LinkStatus};
 
 /// Turns of the device ring in a row before other tasks, timers and NATS get theirs.
@@ -40,7 +40,7 @@ pub struct Parts {
     /// Its listening sockets.
     pub doors: Vec<Door>,
     /// What TLS is spoken by, by the number of the profile.
-    pub tls_profiles: Vec<Arc<Profile>>,
+    pub tls_profiles: Vec<Arc<Slot>>,
     /// Application versions and extension instances.
     pub catalogue: Arc<Catalogue>,
     /// Client ids of all shards.

@@ -40,8 +40,8 @@ impl Core {
         }
         self.counters.tls_handshakes_under_way.set(self.handshakes.under_way() as u64);
         // Which profiles there are never changes while the process runs.
-        let config = self.tls_profiles[usize::from(profile)].config.clone();
-        match TlsSession::new(config) {
+        let profile = self.tls_profiles[usize::from(profile)].current();
+        match TlsSession::new(profile.config.clone()) {
             Ok(session) => {
                 let connection = &mut self.connections[index as usize];
                 connection.transport = Transport::Tls(Box::new(session), profile);
@@ -74,7 +74,7 @@ impl Core {
             return;
         }
         let key = connection.key(index);
-        let Transport::Tls(tls, profile) = &mut connection.transport else { return };
+        let Transport::Tls(tls, _) = &mut connection.transport else { return };
         if tls.is_handshaking() {
             tls.keep(ciphertext);
             if !std::mem::replace(&mut connection.is_shaking, true) {
@@ -82,9 +82,8 @@ impl Core {
             }
             return;
         }
-        let profile = *profile;
         let taken = std::mem::replace(&mut connection.transport, Transport::Taken);
-        let Transport::Tls(mut tls, _) = taken else { return };
+        let Transport::Tls(mut tls, profile) = taken else { return };
         let outcome = tls.receive(ciphertext, |plain| self.take_bytes(index, plain));
         self.connections[index as usize].transport = Transport::Tls(tls, profile);
         self.after_tls(index, outcome);
@@ -106,7 +105,6 @@ impl Core {
         let connection = &mut self.connections[index as usize];
         connection.is_shaking = false;
         let Transport::Tls(tls, profile) = &mut connection.transport else { return };
-        let profile = *profile;
         // A client may say more than the end of its handshake.
         let mut plain = Vec::new();
         let outcome = tls.receive(&mut [], |more| plain.extend_from_slice(more));
@@ -114,7 +112,7 @@ impl Core {
         if is_over {
             let counters = &self.counters.tls_handshakes;
             counters[usize::from(tls.is_resumed())].add(1);
-            let profile = self.tls_profiles[usize::from(profile)].clone();
+            let profile = profile.clone();
             self.handshake_ended();
             self.introduce(index, &profile);
             if !plain.is_empty() {

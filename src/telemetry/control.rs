@@ -16,6 +16,10 @@ pub struct ControlCounters {
     pub directory_endpoints: Gauge,
     /// Reports of endpoints that the directory had no room for.
     pub directory_full: Counter,
+    /// Times a TLS profile was made anew.
+    pub tls_renewed: Counter,
+    /// Times the changed files of one were refused.
+    pub tls_refused: Counter,
     /// Times an endpoint moved from one shard to another.
     pub routes_moved: Counter,
     /// `RouteMoved` mails that found the old shard's mailbox full.

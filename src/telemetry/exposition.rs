@@ -305,6 +305,12 @@ impl Out<'_, '_> {
                 "Reports of endpoints that the directory had no room for.",
                 &control.directory_full,
             ),
+            ("ringgate_tls_renewed", "TLS profiles made anew.", &control.tls_renewed),
+            (
+                "ringgate_tls_refused",
+                "TLS profiles whose changed files were refused.",
+                &control.tls_refused,
+            ),
             (
                 "ringgate_routes_moved",
                 "Times an endpoint moved to another shard.",

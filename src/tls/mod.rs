@@ -13,4 +13,4 @@ mod trust;
 
 pub use files::BadFile;
 pub use profile::{PeerCertificate, Profile, load};
-pub use renew::{Renewal, Renewed};
+pub use renew::{Renewal, Renewed, Slot};

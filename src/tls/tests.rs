@@ -337,7 +337,7 @@ fn a_session_is_resumed_by_any_shard_until_clients_are_trusted_by_something_else
         world.trust(&ca, ClientAuth::Required);
         world.settings.crl_files = vec![world.directory.put("crl.pem", &ca.revoke(&[], 2100))];
         let mut renewal = Renewal::load(vec![world.settings.clone()]).expect("good files");
-        let first = renewal.profiles()[0].clone();
+        let first = renewal.slots()[0].current();
         let client = Arc::new(world.client(version, Some(&made)));
         let is_resumed = |profile: &Profile| {
             let (server, _) = shake(profile, &client, "gate").expect("lets in");
@@ -347,16 +347,19 @@ fn a_session_is_resumed_by_any_shard_until_clients_are_trusted_by_something_else
         };
         assert!(!is_resumed(&first));
         assert!(is_resumed(&first));
-        assert!(renewal.check().is_empty());
+        assert!(!renewal.is_due() && renewal.check().is_empty());
         // Another certificate of ours changes nothing for the client.
         world.settings.certificates.clear();
         world.add_certificate("gate", &["gate"]);
-        let [Renewed::Changed { number: 0, profile }] = &renewal.check()[..] else { panic!() };
-        assert!(is_resumed(profile));
+        assert!(renewal.is_due());
+        let [Renewed::Changed { .. }] = &renewal.check()[..] else { panic!() };
+        assert!(is_resumed(&renewal.slots()[0].current()));
         // The client is revoked: its ticket is good for nothing.
         world.directory.put("crl.pem", &ca.revoke(&[3], 2100));
-        let [Renewed::Changed { number: 0, profile }] = &renewal.check()[..] else { panic!() };
-        assert!(shake(profile, &client, "gate").is_err());
+        assert!(renewal.is_due() && !renewal.is_due());
+        let [Renewed::Changed { .. }] = &renewal.check()[..] else { panic!() };
+        let profile = renewal.slots()[0].current();
+        assert!(shake(&profile, &client, "gate").is_err());
     }
 }
 
@@ -364,21 +367,21 @@ fn a_session_is_resumed_by_any_shard_until_clients_are_trusted_by_something_else
 fn a_bad_file_leaves_everything_as_it_is_and_is_named_once() {
     let world = World::new();
     let mut renewal = Renewal::load(vec![world.settings.clone()]).expect("good files");
-    let before = renewal.profiles()[0].clone();
+    let before = renewal.slots()[0].current();
     let other = world.server_ca.issue(&["gate"], 9, 2100);
     let key_file = world.directory.put("gate.key", &other.key.serialize_pem());
-    let [Renewed::Refused { error }] = &renewal.check()[..] else { panic!("the key does not fit") };
+    let [Renewed::Refused(error)] = &renewal.check()[..] else { panic!("the key does not fit") };
     let said = error.to_string();
     let expected = format!("TLS profile door: {}: is not the key of", key_file.display());
     assert!(said.starts_with(&expected), "{said}");
     assert!(renewal.check().is_empty(), "said once");
-    assert!(Arc::ptr_eq(&renewal.profiles()[0], &before));
+    assert!(Arc::ptr_eq(&renewal.slots()[0].current(), &before));
     fs::remove_file(&key_file).expect("removes");
-    let [Renewed::Refused { error }] = &renewal.check()[..] else { panic!("it is gone") };
+    let [Renewed::Refused(error)] = &renewal.check()[..] else { panic!("it is gone") };
     assert!(error.to_string().contains("No such file"), "{error}");
     world.directory.put("gate.pem", &other.pem);
     world.directory.put("gate.key", &other.key.serialize_pem());
-    assert!(matches!(&renewal.check()[..], [Renewed::Changed { number: 0, .. }]));
+    assert!(matches!(&renewal.check()[..], [Renewed::Changed { .. }]));
 }
 
 #[test]

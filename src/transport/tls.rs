@@ -15,7 +15,7 @@ use crate::telemetry::TlsFailure;
 /// What may be kept of ciphertext that is no whole record or handshake message yet: a handshake
 /// message of 64 KiB, the most that rustls takes, in records, and what one read may bring beyond.
 const PARTIAL_BYTES_MAX: usize = 192 * 1024;
-/// Bytes that protecting one record adds: header, explicit nonce (TLS 1.2), content type (1.3), tag.
+/// Bytes that protecting one record adds: header, explicit nonce (1.2), content type (1.3), tag.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 /// Plaintext bytes of one record (RFC 8446 §5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;

@@ -5,6 +5,7 @@ use ringgate::config::{NatsUrl, ReplicaId, Settings};
 use ringgate::control::{Control, Outcome, Providers, ShardHandle, StartError};
 use ringgate::shard::mail::{Mail, Mailbox, Reporter, mailbox, reports};
 use ringgate::telemetry::{LinkStatus, ShardCounters, clock};
+use ringgate::tls::Renewal;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -124,7 +125,7 @@ pub fn start_serving(
             (handle, Shard { mailbox, reporter, link, counters })
         })
         .unzip();
-    Ok((Control::start(settings, handles, receiver, providers)?, shards))
+    Ok((Control::start(settings, handles, receiver, providers, Renewal::default())?, shards))
 }
 
 /// Sends `request` as it is; returns the answer's head and body.

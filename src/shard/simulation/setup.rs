@@ -20,7 +20,7 @@ use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
 use crate::shard::settings::{AuthSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
-use crate::tls::Profile;
+use crate::tls::Slot;
 use crate::uplink::ledger::{Ledger, Limits};
 
 fn catalogue() -> Catalogue {
@@ -44,7 +44,7 @@ pub(super) struct Setup {
     pub(super) has_small_payloads: bool,
     /// The shards are told to stop in the end.
     pub(super) drains: bool,
-    pub(super) tls_profiles: Vec<Arc<Profile>>,
+    pub(super) tls_profiles: Vec<Arc<Slot>>,
 }
 
 impl Setup {

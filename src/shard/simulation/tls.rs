@@ -13,7 +13,7 @@ use super::wire::{self, Connect};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::handshakes::STEPS_PER_TURN_MAX;
 use crate::telemetry::{CloseReason, TlsFailure};
-use crate::tls::Profile;
+use crate::tls::{Profile, Slot};
 use crate::transport::tls::testing::CONFIGS;
 
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
@@ -23,7 +23,7 @@ const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 
 fn rig() -> Rig {
     let mut setup = Setup::plain();
-    setup.tls_profiles = vec![Arc::new(Profile::of(CONFIGS.server.clone()))];
+    setup.tls_profiles = vec![Arc::new(Slot::new(Arc::new(Profile::of(CONFIGS.server.clone()))))];
     assert_eq!(setup.settings.tls_handshakes_max, HANDSHAKES_MAX);
     setup.settings.fault_topic = Some("kp1/v1/dcx/e0/panic".to_owned());
     Rig::new(&setup)
