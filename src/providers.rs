@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::admin::CredentialsApi;
-use crate::auth::{Clerk, Provider, Requirement};
+use crate::auth::{Clerk, Demands, LaidDown, Provider, Requirement};
 use crate::config::{self, Settings};
 use crate::control::{
     Answers, CHANGES_MAX, HttpProvider, HttpProviderSettings, OVER_NATS, Providers, Service,
@@ -29,7 +29,7 @@ pub struct Made {
     /// The threads that answer from the store; they end with this.
     pub workers: Option<Workers>,
     /// What tenants demand, laid down in the store.
-    pub laid_down: Vec<(String, Requirement)>,
+    pub laid_down: Vec<(String, LaidDown)>,
 }
 
 /// Makes what the settings ask for.
@@ -65,13 +65,13 @@ fn open_store(settings: &Settings, shards: &[MailSender], made: &mut Made) -> Re
     let clerk: Arc<dyn Clerk> = Arc::new(workers.desk());
     made.clerks.internal = Some(clerk.clone());
     made.workers = Some(workers);
-    made.laid_down = credentials.requirements().map_err(|error| text(&error))?;
+    made.laid_down = credentials.all_demands().map_err(|error| text(&error))?;
     if own.serve {
         made.providers.service = Some(Service { clerk, answers: taken });
     }
     let (changes, changed) = tokio::sync::mpsc::channel(CHANGES_MAX);
     let all = settings.clone();
-    let configured = Box::new(move |tenant: &str| requirement(all.require_mqtt_tcp(tenant)));
+    let configured = Box::new(move |tenant: &str| demands(&all, tenant));
     let api = CredentialsApi { credentials, bearer, changes, configured };
     made.providers.store = Some((api, changed));
     Ok(())
@@ -100,7 +100,7 @@ fn reply(
 }
 
 /// Who may talk, as a shard has it. `laid_down` is what the store says of tenants.
-pub fn auth_settings(settings: &Settings, laid_down: &[(String, Requirement)]) -> AuthSettings {
+pub fn auth_settings(settings: &Settings, laid_down: &[(String, LaidDown)]) -> AuthSettings {
     let auth = &settings.ringgate.auth;
     let seconds_ms = |s: u32| u64::from(s) * 1000;
     let provider_of = |app: &String| match settings.endpoint_provider(app) {
@@ -144,16 +144,27 @@ fn rejecting(settings: &Settings) -> Vec<AppId> {
     apps.filter(|(_, app)| rejects(app)).map(|(id, _)| id).collect()
 }
 
-fn tenants(settings: &Settings, laid_down: &[(String, Requirement)]) -> Tenants {
-    let mut tenants = Tenants::new(requirement(settings.ringgate.auth.require_mqtt_tcp));
+fn tenants(settings: &Settings, laid_down: &[(String, LaidDown)]) -> Tenants {
+    let auth = &settings.ringgate.auth;
+    let mut tenants = Tenants::new(Demands {
+        mqtt_tcp: requirement(auth.require_mqtt_tcp),
+        mqtt_tls: requirement(auth.require_mqtt_tls),
+    });
     for tenant in settings.tenants() {
-        let demanded = requirement(settings.require_mqtt_tcp(tenant));
-        tenants.configured.insert(tenant.into(), demanded);
+        tenants.configured.insert(tenant.into(), demands(settings, tenant));
     }
-    for (tenant, demanded) in laid_down {
-        tenants.set(tenant, Some(*demanded));
+    for (tenant, demands) in laid_down {
+        tenants.lay_down(tenant, *demands);
     }
     tenants
+}
+
+/// What a tenant demands by the configuration.
+fn demands(settings: &Settings, tenant: &str) -> Demands {
+    Demands {
+        mqtt_tcp: requirement(settings.require_mqtt_tcp(tenant)),
+        mqtt_tls: requirement(settings.require_mqtt_tls(tenant)),
+    }
 }
 
 fn requirement(configured: config::Requirement) -> Requirement {

@@ -234,7 +234,7 @@ fn refuses_settings_that_contradict_each_other() {
         ),
         (
             "server: { port: 1883 }",
-            "1:17: server.port: 1883 is the port of kaa.kpc.transports.mqtt.tcp too",
+            "1:17: server.port: 1883 is taken by kaa.kpc.transports.mqtt.tcp.port too",
         ),
         (
             "kaa: { applications: { a: { versions: { v: null }}, b: { versions: { v: null }}}}",

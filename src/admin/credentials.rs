@@ -4,7 +4,7 @@
 //! may wait, [`OPERATIONS_MAX`] at a time.
 
 use super::rest::{self, Call, Fields, Handled, PEM, Reply, bad_query, invalid};
-use crate::auth::{Rejection, Requirement, Revocation};
+use crate::auth::{Demands, LaidDown, Rejection, Requirement, Revocation};
 use crate::config::Secret;
 use crate::credentials::authority::{Authority, AuthorityError, Signed, TTL_DAYS_DEFAULT};
 use crate::credentials::{
@@ -35,8 +35,8 @@ pub enum Change {
     Enforcement {
         /// The tenant.
         tenant: String,
-        /// What it demands; nothing when it is up to the configuration again.
-        requirement: Option<Requirement>,
+        /// All that is laid down now; the rest is up to the configuration.
+        demands: LaidDown,
     },
 }
 
@@ -49,7 +49,7 @@ pub struct CredentialsApi {
     /// Where changes go. While it is full, requests wait.
     pub changes: mpsc::Sender<Change>,
     /// What a tenant demands by the configuration.
-    pub configured: Box<dyn Fn(&str) -> Requirement + Send + Sync>,
+    pub configured: Box<dyn Fn(&str) -> Demands + Send + Sync>,
 }
 
 impl fmt::Debug for CredentialsApi {
@@ -257,48 +257,44 @@ impl Desk {
 
     fn authentication(&self, call: &Call, tenant: &str) -> Handled {
         let credentials = &self.api.credentials;
-        let face = |requirement: Option<Requirement>| {
-            let source = if requirement.is_some() { "management" } else { "configuration" };
-            let demanded = requirement.unwrap_or_else(|| (self.api.configured)(tenant));
-            json!({
-                "tenantId": tenant,
-                "mqttTcp": requirement_name(demanded),
-                "source": source,
-            })
-        };
-        // One name is one version: the whole of it is a word.
-        let tag = |body: &Value| {
-            let word = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-            format!("{}-{}", word("mqttTcp"), word("source"))
-        };
-        let now = || credentials.requirement(tenant).map(face).map_err(refusal);
-        let requirement = match call.method {
+        let face = |demands: LaidDown| demands_face(tenant, demands, (self.api.configured)(tenant));
+        // One name is one version: the whole of it is a few words.
+        let tag = |body: &Value| crate::credentials::fingerprint(body.to_string().as_bytes());
+        let now = || credentials.demands(tenant).map_err(refusal);
+        let change = match call.method {
             Method::GET => {
-                let body = now()?;
+                let body = face(now()?);
                 return Ok(call.versioned(&body, &tag(&body)));
             }
             Method::PUT => {
-                let fields = call.fields(&["tenantId", "mqttTcp", "source"])?;
-                let word = fields.required("mqttTcp")?;
-                let unknown = || invalid("mqttTcp must be none, basic, certificate or any");
-                Some(requirement_named(word).ok_or_else(unknown)?)
+                let fields = call.fields(&["tenantId", "mqttTcp", "mqttTls", "source"])?;
+                let wish = |name: &str| fields.text(name)?.map(|word| wish(name, word)).transpose();
+                let (mqtt_tcp, mqtt_tls) = (wish("mqttTcp")?, wish("mqttTls")?);
+                if mqtt_tcp.is_none() && mqtt_tls.is_none() {
+                    return Err(invalid("mqttTcp or mqttTls is needed"));
+                }
+                Some((mqtt_tcp, mqtt_tls))
             }
             Method::DELETE => None,
             _ => return Err(call.not_allowed("GET, HEAD, PUT, DELETE")),
         };
         let if_match = call.if_match()?;
         let _telling = self.telling();
-        if if_match.is_some() && if_match != Some(&tag(&now()?)) {
+        let before = now()?;
+        if if_match.is_some() && if_match != Some(&tag(&face(before))) {
             return Err(refusal(Refused::Changed));
         }
-        credentials.set_requirement(tenant, requirement).map_err(refusal)?;
-        let demanded = requirement.map_or("what is configured", requirement_name);
-        tracing::info!(tenant, "authentication over MQTT is now: {demanded}");
-        self.tell(Some(Change::Enforcement { tenant: tenant.to_owned(), requirement }));
-        if requirement.is_none() {
+        let demands = change.map_or(LaidDown::default(), |(mqtt_tcp, mqtt_tls)| LaidDown {
+            mqtt_tcp: mqtt_tcp.unwrap_or(before.mqtt_tcp),
+            mqtt_tls: mqtt_tls.unwrap_or(before.mqtt_tls),
+        });
+        credentials.lay_down(tenant, demands).map_err(refusal)?;
+        let body = face(demands);
+        tracing::info!(tenant, "authentication is now: {body}");
+        self.tell(Some(Change::Enforcement { tenant: tenant.to_owned(), demands }));
+        if change.is_none() {
             return Ok(Reply::nothing());
         }
-        let body = face(requirement);
         Ok(Reply::json(StatusCode::OK, &body).tagged(&tag(&body)))
     }
 
@@ -492,4 +488,32 @@ fn no_such_path() -> Reply {
         "there is no such path; there are endpoints/{endpointId}/tokens, endpoint-tokens, \
          basic-credentials, x509-credentials, certificates/root, tenants/{tenantId}/authentication",
     )
+}
+
+/// What a tenant demands, and who says so.
+fn demands_face(tenant: &str, laid_down: LaidDown, configured: Demands) -> Value {
+    let word = |laid_down: Option<Requirement>, configured| {
+        requirement_name(laid_down.unwrap_or(configured))
+    };
+    let source = |laid_down: Option<Requirement>| {
+        if laid_down.is_some() { "management" } else { "configuration" }
+    };
+    json!({
+        "tenantId": tenant,
+        "mqttTcp": word(laid_down.mqtt_tcp, configured.mqtt_tcp),
+        "mqttTls": word(laid_down.mqtt_tls, configured.mqtt_tls),
+        "source": {
+            "mqttTcp": source(laid_down.mqtt_tcp),
+            "mqttTls": source(laid_down.mqtt_tls),
+        },
+    })
+}
+
+/// What a word asks to be laid down; `default` asks for nothing.
+fn wish(name: &str, word: &str) -> Result<Option<Requirement>, Reply> {
+    if word == "default" {
+        return Ok(None);
+    }
+    let unknown = || invalid(&format!("{name} must be none, basic, certificate, any or default"));
+    requirement_named(word).map(Some).ok_or_else(unknown)
 }

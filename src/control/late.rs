@@ -1,6 +1,6 @@
 //! Mail that must not be lost, for shards whose mailboxes are full. Pure.
 
-use crate::auth::Requirement;
+use crate::auth::LaidDown;
 use crate::shard::mail::Mail;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ pub const LATE_TENANTS_MAX: usize = 65_536;
 struct Kept {
     /// What tenants demand by now, of those for whom that has changed. It comes first: nothing
     /// depends on who was told before it.
-    demands: BTreeMap<Box<str>, Option<Requirement>>,
+    demands: BTreeMap<Box<str>, LaidDown>,
     /// Oldest first.
     mails: VecDeque<Mail>,
     /// What is to follow them.
@@ -41,8 +41,8 @@ impl Kept {
     fn keep(&mut self, mail: Mail, late_max: usize) -> usize {
         match mail {
             // The last one counts.
-            Mail::Enforcement { tenant, requirement } => {
-                self.demands.insert(tenant, requirement);
+            Mail::Enforcement { tenant, demands } => {
+                self.demands.insert(tenant, demands);
                 0
             }
             // What is to come makes up for this one too.
@@ -66,11 +66,11 @@ impl Kept {
 
     /// Posts what is kept until one mail finds no room.
     fn deliver(&mut self, mut post: impl FnMut(Mail) -> Result<(), Mail>) {
-        while let Some((tenant, requirement)) = self.demands.pop_first() {
-            if let Err(Mail::Enforcement { tenant, requirement }) =
-                post(Mail::Enforcement { tenant, requirement })
+        while let Some((tenant, demands)) = self.demands.pop_first() {
+            if let Err(Mail::Enforcement { tenant, demands }) =
+                post(Mail::Enforcement { tenant, demands })
             {
-                self.demands.insert(tenant, requirement);
+                self.demands.insert(tenant, demands);
                 return;
             }
         }
@@ -152,6 +152,7 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Requirement;
     use crate::auth::Revocation;
     use std::sync::Arc;
 
@@ -163,8 +164,9 @@ mod tests {
         Mail::Revoked(Arc::new(Revocation::Tenant { tenant: tenant.into() }))
     }
 
-    fn enforcement(tenant: &str, requirement: Option<Requirement>) -> Mail {
-        Mail::Enforcement { tenant: tenant.into(), requirement }
+    fn enforcement(tenant: &str, mqtt_tcp: Option<Requirement>) -> Mail {
+        let demands = LaidDown { mqtt_tcp, ..LaidDown::default() };
+        Mail::Enforcement { tenant: tenant.into(), demands }
     }
 
     fn keep(late: &mut Late, mail: Mail) -> usize {
@@ -239,8 +241,8 @@ mod tests {
         let mails = taken(&mut late);
         let [first, second, Mail::Distrust] = &mails[..] else { panic!("{mails:?}") };
         for (mail, expected) in [(first, ("s", Some(Requirement::Basic))), (second, ("t", None))] {
-            let Mail::Enforcement { tenant, requirement } = mail else { panic!("{mail:?}") };
-            assert_eq!((&**tenant, *requirement), expected);
+            let Mail::Enforcement { tenant, demands } = mail else { panic!("{mail:?}") };
+            assert_eq!((&**tenant, demands.mqtt_tcp), expected);
         }
         assert!(late.has_room_for_demands());
     }

@@ -39,8 +39,8 @@ pub(super) async fn tell_changes(
             }
             match change {
                 Change::Revoked(revocation) => switchboard.borrow_mut().revoke_own(revocation),
-                Change::Enforcement { tenant, requirement } => {
-                    let mail = || Mail::Enforcement { tenant: tenant.as_str().into(), requirement };
+                Change::Enforcement { tenant, demands } => {
+                    let mail = || Mail::Enforcement { tenant: tenant.as_str().into(), demands };
                     switchboard.borrow_mut().post_to_all(mail);
                 }
             }

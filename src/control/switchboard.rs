@@ -197,7 +197,7 @@ pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
 mod tests {
     use super::*;
     use crate::admin::Change;
-    use crate::auth::{Busy, Clerk, Question, Requirement, Revocation, Ticket};
+    use crate::auth::{Busy, Clerk, LaidDown, Question, Revocation, Ticket};
     use crate::codec::avro::{Header, ecap};
     use crate::config::Settings;
     use crate::control::late::LATE_TENANTS_MAX;
@@ -376,8 +376,7 @@ mod tests {
         while switchboard.post(0, Mail::Doubt).is_ok() {}
         for tenant in 0..LATE_TENANTS_MAX {
             let tenant: Box<str> = tenant.to_string().into();
-            switchboard
-                .post_surely(0, Mail::Enforcement { tenant, requirement: Some(Requirement::Any) });
+            switchboard.post_surely(0, Mail::Enforcement { tenant, demands: LaidDown::default() });
         }
         let switchboard = RefCell::new(switchboard);
         let (changes, taken_changes) = tokio::sync::mpsc::channel(1);

@@ -7,7 +7,7 @@ use super::refused::{Refused, StoreError};
 use super::state::Move;
 use super::timestamp::Timestamp;
 use super::{Credentials, hex, password, random, token_hash};
-use crate::auth::{CertificateName, Requirement, Revocation};
+use crate::auth::{CertificateName, LaidDown, Requirement, Revocation};
 use crate::config::Secret;
 use serde::{Deserialize, Serialize};
 use std::sync::{PoisonError, RwLockWriteGuard};
@@ -44,7 +44,10 @@ pub struct Shown<R> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TenantSettings {
-    mqtt_tcp: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mqtt_tcp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mqtt_tls: Option<String>,
 }
 
 /// Names this version of a record: another one has another tag.
@@ -237,41 +240,39 @@ impl Credentials {
         Ok((Shown { record, secret }, revocation))
     }
 
-    /// What a tenant demands of its clients over MQTT, if anything has been laid down.
+    /// What has been laid down that a tenant demands of its clients.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn requirement(&self, tenant: &str) -> Result<Option<Requirement>, Refused> {
+    pub fn demands(&self, tenant: &str) -> Result<LaidDown, Refused> {
         let settings = self.inner.store.tenant(tenant)?;
-        settings.map(|settings| read_requirement(&settings)).transpose()
+        settings.map_or(Ok(LaidDown::default()), |settings| read_demands(&settings))
     }
 
-    /// What all tenants demand for which something has been laid down.
+    /// What has been laid down, of all tenants of which something has.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn requirements(&self) -> Result<Vec<(String, Requirement)>, Refused> {
+    pub fn all_demands(&self) -> Result<Vec<(String, LaidDown)>, Refused> {
         let tenants = self.inner.store.tenants()?.into_iter();
-        tenants.map(|(tenant, settings)| Ok((tenant, read_requirement(&settings)?))).collect()
+        tenants.map(|(tenant, settings)| Ok((tenant, read_demands(&settings)?))).collect()
     }
 
-    /// Lays down what a tenant demands of its clients over MQTT, or takes it back. Gives what had
-    /// been laid down.
+    /// Lays down what a tenant demands of its clients, in place of what has been.
     ///
     /// # Errors
     /// When the name cannot be one of a tenant, or the store fails.
-    pub fn set_requirement(
-        &self,
-        tenant: &str,
-        requirement: Option<Requirement>,
-    ) -> Result<Option<Requirement>, Refused> {
+    pub fn lay_down(&self, tenant: &str, demands: LaidDown) -> Result<(), Refused> {
         check_tenant(tenant)?;
-        let settings = requirement.map(|requirement| {
-            let mqtt_tcp = requirement_name(requirement).to_owned();
-            serde_json::to_vec(&TenantSettings { mqtt_tcp })
+        let name = |requirement| requirement_name(requirement).to_owned();
+        let settings = (demands != LaidDown::default()).then(|| {
+            serde_json::to_vec(&TenantSettings {
+                mqtt_tcp: demands.mqtt_tcp.map(name),
+                mqtt_tls: demands.mqtt_tls.map(name),
+            })
         });
-        let before = self.inner.store.put_tenant(tenant, settings.transpose()?.as_deref())?;
-        before.map(|settings| read_requirement(&settings)).transpose()
+        self.inner.store.put_tenant(tenant, settings.transpose()?.as_deref())?;
+        Ok(())
     }
 
     /// What the certificate authority keeps under a name.
@@ -328,10 +329,13 @@ pub fn requirement_named(name: &str) -> Option<Requirement> {
         .find(|requirement| requirement_name(*requirement) == name)
 }
 
-fn read_requirement(settings: &[u8]) -> Result<Requirement, Refused> {
-    let settings: TenantSettings = serde_json::from_slice(settings)?;
-    let unknown = || StoreError::new(format!("unknown requirement {:?}", settings.mqtt_tcp));
-    Ok(requirement_named(&settings.mqtt_tcp).ok_or_else(unknown)?)
+fn read_demands(settings: &[u8]) -> Result<LaidDown, Refused> {
+    let TenantSettings { mqtt_tcp, mqtt_tls } = serde_json::from_slice(settings)?;
+    let read = |name: Option<String>| {
+        let unknown = |name: &str| StoreError::new(format!("unknown requirement {name:?}"));
+        name.map(|name| requirement_named(&name).ok_or_else(|| unknown(&name))).transpose()
+    };
+    Ok(LaidDown { mqtt_tcp: read(mqtt_tcp)?, mqtt_tls: read(mqtt_tls)? })
 }
 
 fn check_version<R: Record>(record: &R, if_match: Option<&str>) -> Result<(), Refused> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::affinity::Affinities;
 use super::clients::Client;
 use super::correlation::ConnectionKey;
+use crate::auth;
 use crate::rt::socket;
 use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
@@ -204,6 +205,16 @@ impl Connection {
     pub fn wants_cancel(&self) -> bool {
         let is_held = self.life == Life::Open && self.hold != Hold::None;
         is_held && self.receiving && !self.cancelling
+    }
+
+    /// What its client comes by.
+    pub fn comes_by(&self) -> auth::Transport {
+        match self.transport {
+            Transport::Plain => auth::Transport::MqttTcp,
+            Transport::Waiting(_) | Transport::Tls(..) | Transport::Taken => {
+                auth::Transport::MqttTls
+            }
+        }
     }
 
     /// Whether its TLS handshake is still to come or not over.

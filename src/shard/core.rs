@@ -262,7 +262,7 @@ impl Core {
             }
             Mail::Answered { ask, verdict } => self.answered(ask, verdict),
             Mail::Placed { ask, is_granted } => self.placed(ask, is_granted),
-            Mail::Enforcement { tenant, requirement } => self.enforce(&tenant, requirement),
+            Mail::Enforcement { tenant, demands } => self.enforce(&tenant, demands),
             Mail::Revoked(revocation) => self.revoked(&revocation),
             Mail::Doubt => self.doubt(),
             Mail::Distrust => self.distrust(),

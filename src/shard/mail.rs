@@ -5,7 +5,7 @@
 //! Neither side ever waits for the other.
 
 use super::correlation::ConnectionKey;
-use crate::auth::{Requirement, Revocation, Verdict};
+use crate::auth::{LaidDown, Revocation, Verdict};
 use crate::rt::eventfd::EventFd;
 use crate::session::saved::Saved;
 use crate::telemetry::ShardCounters;
@@ -89,8 +89,8 @@ pub enum Mail {
     Enforcement {
         /// The tenant.
         tenant: Box<str>,
-        /// What it demands; `None`: what the configuration says.
-        requirement: Option<Requirement>,
+        /// What has been laid down for it, all of it.
+        demands: LaidDown,
     },
     /// A provider has revoked something: whoever depends on it is put out.
     Revoked(Arc<Revocation>),

@@ -257,7 +257,7 @@ impl Core {
         if client.is_some_and(|client| client.grant.tenant != *tenant) {
             return Err(Stop::Drop(Drop::wrong_tenant()));
         }
-        let requirement = self.settings.auth.tenants.requirement(tenant);
+        let requirement = self.settings.auth.tenants.requirement(tenant, connection.comes_by());
         if !requirement.is_met_by(client.map(|client| client.method)) {
             self.counters.dropped(DropReason::WrongTenant);
             let key = connection.key(index);

@@ -3,7 +3,7 @@
 
 use super::core::Core;
 use super::correlation::ConnectionKey;
-use crate::auth::{Grant, Method, Requirement, Revocation};
+use crate::auth::{Grant, LaidDown, Method, Revocation};
 use crate::codec::mqtt::ReasonCode;
 use crate::session::catalogue::AppId;
 use crate::telemetry::CloseReason;
@@ -147,13 +147,15 @@ impl Core {
     }
 
     /// A tenant demands something else of its clients from now on: who does not meet it is put out.
-    pub(super) fn enforce(&mut self, tenant: &str, requirement: Option<Requirement>) {
-        self.settings.auth.tenants.set(tenant, requirement);
+    pub(super) fn enforce(&mut self, tenant: &str, demands: LaidDown) {
+        self.settings.auth.tenants.lay_down(tenant, demands);
         self.resolve_all_anew();
-        let requirement = self.settings.auth.tenants.requirement(tenant);
         for key in self.connections_of_tenant(tenant) {
-            let client = &self.connections[key.index as usize].client;
-            if !requirement.is_met_by(client.as_ref().map(|client| client.method)) {
+            let connection = &self.connections[key.index as usize];
+            let tenants = &self.settings.auth.tenants;
+            let requirement = tenants.requirement(tenant, connection.comes_by());
+            let client = connection.client.as_ref();
+            if !requirement.is_met_by(client.map(|client| client.method)) {
                 self.put_out(
                     key,
                     ReasonCode::NotAuthorized,

@@ -5,8 +5,7 @@ use async_nats::{Client, Message, Subscriber};
 use futures_util::StreamExt;
 use ringgate::admin::{Change, CredentialsApi};
 use ringgate::auth::{
-    Busy, Clerk, EndpointGrant, Method, Question, Rejection, Requirement, Revocation, Ticket,
-    Verdict,
+    Busy, Clerk, Demands, EndpointGrant, Method, Question, Rejection, Revocation, Ticket, Verdict,
 };
 use ringgate::codec::avro::Header;
 use ringgate::codec::avro::elce::ConnectivityEvent;
@@ -326,7 +325,7 @@ fn our_own_store_tells_the_shards_and_the_world_once_each() {
         credentials: Credentials::open(&folder).expect("a store"),
         bearer: Secret::new("pl4nted-bearer"),
         changes: changes.clone(),
-        configured: Box::new(|_| Requirement::None),
+        configured: Box::new(|_| Demands::default()),
     };
     let store = Some((api, changed));
     let providers = Providers { store, service: Some(service), http: None };

@@ -8,7 +8,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use ringgate::admin::CredentialsApi;
-use ringgate::auth::{Requirement, Revocation};
+use ringgate::auth::{Demands, Revocation};
 use ringgate::config::Secret;
 use ringgate::control::{Outcome, Providers, Service, answers};
 use ringgate::credentials::{Credentials, EndpointToken, Workers};
@@ -79,7 +79,7 @@ impl Rig {
             credentials: credentials.clone(),
             bearer: Secret::new("pl4nted-bearer"),
             changes,
-            configured: Box::new(|_| Requirement::None),
+            configured: Box::new(|_| Demands::default()),
         };
         let service = Service { clerk: Arc::new(workers.desk()), answers: taken };
         let providers =

@@ -304,24 +304,33 @@ fn the_root_certificate_is_printed_as_it_is() {
 
 #[test]
 fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
-    let gone = || (204, String::new());
-    let is = |word: &str| ok(json!({ "mqttTcp": word }));
-    let configured = ok(json!({ "mqttTcp": "certificate", "source": "configuration" }));
-    let fake = Fake::start([is("none"), is("basic"), gone(), is("any"), gone(), configured]);
+    let is = |tcp: &str, tls: &str, source: &str| {
+        let source = json!({ "mqttTcp": "management", "mqttTls": source });
+        ok(json!({ "mqttTcp": tcp, "mqttTls": tls, "source": source }))
+    };
+    let fake = Fake::start([
+        is("none", "certificate", "configuration"),
+        is("basic", "any", "management"),
+        is("any", "none", "management"),
+    ]);
     let enforce = ["enforce", "--tenant", "ac me"];
-    let set = |word: &'static str| [&enforce[..], &["--mqtt-tcp", word]].concat();
+    let set = |words: &[&'static str]| [&enforce[..], words].concat();
     let path = "/api/v1/tenants/ac%20me/authentication";
-    let clients = "Clients of tenant ac me that come by plain MQTT";
-    assert_eq!(fake.good(&enforce), format!("{clients} need not prove who they are.\n"));
+    let said = |tcp: &str, tls: &str| {
+        let clients = "Clients of tenant ac me that come by";
+        format!("{clients} plain MQTT {tcp}.\n{clients} MQTT over TLS {tls}.\n")
+    };
+    let configured = "need a certificate. So the configuration says";
+    assert_eq!(fake.good(&enforce), said("need not prove who they are", configured));
     assert_eq!(fake.asked_once().0, format!("GET {path}"));
-    assert_eq!(fake.good(&set("basic")), format!("{clients} need a user name and a password.\n"));
-    assert_eq!(fake.asked_once(), (format!("PUT {path}"), json!({ "mqttTcp": "basic" })));
     let any = "need a user name and a password, or a certificate";
-    assert_eq!(fake.good(&set("any")), format!("{clients} {any}.\n"));
-    assert_eq!(fake.asked().len(), 2, "an answer without a body is asked for");
-    let configured = "need a certificate. So the configuration says.";
-    assert_eq!(fake.good(&set("default")), format!("{clients} {configured}\n"));
-    assert_eq!(fake.asked()[0].0, format!("DELETE {path}"));
+    let basic = "need a user name and a password";
+    assert_eq!(fake.good(&set(&["--mqtt-tcp", "basic"])), said(basic, any));
+    assert_eq!(fake.asked_once(), (format!("PUT {path}"), json!({ "mqttTcp": "basic" })));
+    let both = set(&["--mqtt-tcp", "any", "--mqtt-tls", "default"]);
+    assert_eq!(fake.good(&both), said(any, "need not prove who they are"));
+    let asked = json!({ "mqttTcp": "any", "mqttTls": "default" });
+    assert_eq!(fake.asked_once(), (format!("PUT {path}"), asked));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringgate::admin::{Admin, Change, CredentialsApi, Health};
 use ringgate::auth::{
-    CertificateName, EndpointGrant, Method, Question, Requirement, Revocation, Verdict,
-    certificate_name,
+    CertificateName, Demands, EndpointGrant, LaidDown, Method, Question, Requirement, Revocation,
+    Verdict, certificate_name,
 };
 use ringgate::config::Secret;
 use ringgate::credentials::{Credentials, MANAGEMENT_TOKEN_FILE_NAME, management_token};
@@ -42,7 +42,10 @@ impl Gateway {
             credentials: credentials.clone(),
             bearer,
             changes: sender,
-            configured: Box::new(|_| Requirement::Any),
+            configured: Box::new(|_| Demands {
+                mqtt_tcp: Requirement::Any,
+                mqtt_tls: Requirement::None,
+            }),
         };
         let (ready, address) = std::sync::mpsc::channel();
         // Ends with the process: an interface has no end of its own.
@@ -234,14 +237,23 @@ fn what_a_tenant_demands_is_told_to_the_gateway() {
     let mut gateway = Gateway::start();
     let enforce = ["enforce", "--tenant", "acme"];
     let configured = gateway.good(&enforce);
-    assert!(configured.ends_with("So the configuration says.\n"), "{configured}");
+    assert_eq!(configured.matches("So the configuration says.\n").count(), 2, "{configured}");
     let set = gateway.good(&[&enforce[..], &["--mqtt-tcp", "basic"]].concat());
-    assert!(set.ends_with("need a user name and a password.\n"), "{set}");
-    let change = |requirement| Change::Enforcement { tenant: "acme".into(), requirement };
-    assert_eq!(gateway.change(), change(Some(Requirement::Basic)));
+    assert!(set.contains("plain MQTT need a user name and a password.\n"), "{set}");
+    let change = |mqtt_tcp, mqtt_tls| {
+        let demands = LaidDown { mqtt_tcp, mqtt_tls };
+        Change::Enforcement { tenant: "acme".into(), demands }
+    };
+    assert_eq!(gateway.change(), change(Some(Requirement::Basic), None));
     assert_eq!(gateway.good(&enforce), set);
-    let unset = gateway.good(&[&enforce[..], &["--mqtt-tcp", "default"]].concat());
-    assert_eq!((gateway.change(), unset), (change(None), configured));
+    let set = gateway.good(&[&enforce[..], &["--mqtt-tls", "certificate"]].concat());
+    assert!(set.contains("plain MQTT need a user name and a password.\n"), "stays: {set}");
+    assert!(set.contains("MQTT over TLS need a certificate.\n"), "{set}");
+    let both = change(Some(Requirement::Basic), Some(Requirement::Certificate));
+    assert_eq!(gateway.change(), both);
+    let default = ["--mqtt-tcp", "default", "--mqtt-tls", "default"];
+    let unset = gateway.good(&[&enforce[..], &default].concat());
+    assert_eq!((gateway.change(), unset), (change(None, None), configured));
 }
 
 #[test]

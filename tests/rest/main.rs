@@ -5,7 +5,9 @@ mod rig;
 
 use rig::Rig;
 use ringgate::admin::Change;
-use ringgate::auth::{CertificateName, Method, Question, Requirement, Revocation, Verdict};
+use ringgate::auth::{
+    CertificateName, LaidDown, Method, Question, Requirement, Revocation, Verdict,
+};
 use ringgate::config::Secret;
 use serde_json::{Value, json};
 
@@ -171,24 +173,42 @@ fn what_a_tenant_demands_is_laid_down_told_and_taken_back() {
     let mut rig = Rig::start();
     let path = "/tenants/acme/authentication";
     let now = rig.get(path).of(200);
-    assert_eq!((&now["mqttTcp"], &now["source"]), (&"none".into(), &"configuration".into()));
+    let source = |tcp: &str, tls: &str| json!({"mqttTcp": tcp, "mqttTls": tls});
+    let (configured, laid_down) = ("configuration", "management");
+    assert_eq!((&now["mqttTcp"], &now["mqttTls"]), (&"none".into(), &"none".into()));
+    assert_eq!(now["source"], source(configured, configured));
     let strict = rig.get("/tenants/strict/authentication").of(200);
     assert_eq!(strict["mqttTcp"], "any");
 
     let set = rig.put(path, &json!({"mqttTcp": "basic"}));
     let tag = set.etag().to_owned();
     let set = set.of(200);
-    assert_eq!((&set["mqttTcp"], &set["source"]), (&"basic".into(), &"management".into()));
-    let told = |requirement| Change::Enforcement { tenant: "acme".into(), requirement };
-    assert_eq!(rig.change(), told(Some(Requirement::Basic)));
+    assert_eq!(set["mqttTcp"], "basic");
+    assert_eq!(set["source"], source(laid_down, configured));
+    let told = |mqtt_tcp, mqtt_tls| {
+        let demands = LaidDown { mqtt_tcp, mqtt_tls };
+        Change::Enforcement { tenant: "acme".into(), demands }
+    };
+    assert_eq!(rig.change(), told(Some(Requirement::Basic), None));
     assert_eq!(rig.with(&format!("If-None-Match: {tag}"), "GET", path).status, 304);
     let why = rig.put(path, &json!({"mqttTcp": "BASIC!"})).refused(422);
-    assert!(why.contains("none, basic, certificate or any"), "{why}");
+    assert!(why.contains("none, basic, certificate, any or default"), "{why}");
     rig.with("If-Match: \"old\"", "DELETE", path).refused(412);
+    rig.put(path, &json!({})).refused(422);
     assert!(rig.changes.try_recv().is_err());
+    let both = rig.put(path, &json!({"mqttTls": "certificate"}));
+    let tag = both.etag().to_owned();
+    assert_eq!(both.of(200)["source"], source(laid_down, laid_down));
+    let change = told(Some(Requirement::Basic), Some(Requirement::Certificate));
+    assert_eq!(rig.change(), change, "what is not named stays");
+    let one = rig.put(path, &json!({"mqttTls": "default"})).of(200);
+    assert_eq!(one["source"], source(laid_down, configured));
+    assert_eq!(rig.change(), told(Some(Requirement::Basic), None));
+    rig.with(&format!("If-Match: {tag}"), "DELETE", path).refused(412);
+    let tag = rig.get(path).etag().to_owned();
     rig.with(&format!("If-Match: {tag}"), "DELETE", path).of(204);
-    assert_eq!(rig.change(), told(None));
-    assert_eq!(rig.get(path).of(200)["source"], "configuration");
+    assert_eq!(rig.change(), told(None, None));
+    assert_eq!(rig.get(path).of(200)["source"], source(configured, configured));
 }
 
 #[test]

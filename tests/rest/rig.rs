@@ -1,7 +1,7 @@
 //! A management interface with credentials, and a client that speaks HTTP by hand.
 
 use ringgate::admin::{Admin, Change, CredentialsApi, Health};
-use ringgate::auth::Requirement;
+use ringgate::auth::{Demands, Requirement};
 use ringgate::config::Secret;
 use ringgate::credentials::Credentials;
 use ringgate::telemetry::exposition::Metrics;
@@ -87,8 +87,8 @@ impl Rig {
             bearer: Secret::new(BEARER),
             changes: sender,
             configured: Box::new(|tenant| match tenant {
-                "strict" => Requirement::Any,
-                _ => Requirement::None,
+                "strict" => Demands { mqtt_tcp: Requirement::Any, ..Demands::default() },
+                _ => Demands::default(),
             }),
         };
         let (stop, stopped) = oneshot::channel();

@@ -1,7 +1,7 @@
 //! `ringgate creds enforce`.
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::api::encoded;
 use super::show::field;
@@ -12,9 +12,12 @@ pub(super) struct Arguments {
     /// The tenant
     #[arg(long, value_name = "ID")]
     tenant: String,
-    /// What clients that come by plain MQTT must show; without it, what they must is told
+    /// What clients that come by plain MQTT must show
     #[arg(long, value_enum)]
     mqtt_tcp: Option<Wish>,
+    /// What clients that come by MQTT over TLS must show; without either, what they must is told
+    #[arg(long, value_enum)]
+    mqtt_tls: Option<Wish>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -31,39 +34,47 @@ enum Wish {
     Default,
 }
 
-pub(super) fn run(desk: &Desk<'_>, arguments: Arguments) -> Result<(), Failure> {
-    let path = format!("/tenants/{}/authentication", encoded(&arguments.tenant));
-    let word = match arguments.mqtt_tcp {
-        None => {
-            let answer = desk.api.get(&path)?;
-            return desk.print(&answer, &sentence(&arguments.tenant, &answer));
+impl Wish {
+    /// Its word in REST.
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic => "basic",
+            Self::Certificate => "certificate",
+            Self::Any => "any",
+            Self::Default => "default",
         }
-        Some(Wish::None) => "none",
-        Some(Wish::Basic) => "basic",
-        Some(Wish::Certificate) => "certificate",
-        Some(Wish::Any) => "any",
-        Some(Wish::Default) => {
-            desk.api.delete(&path)?;
-            let answer = desk.api.get(&path)?;
-            return desk.print(&answer, &sentence(&arguments.tenant, &answer));
-        }
-    };
-    let set = desk.api.put(&path, &json!({ "mqttTcp": word }))?;
-    let answer = if set.is_object() { set } else { desk.api.get(&path)? };
-    desk.print(&answer, &sentence(&arguments.tenant, &answer))
+    }
 }
 
-fn sentence(tenant: &str, answer: &Value) -> String {
-    let demanded = match &*field(answer, "mqttTcp") {
-        "none" => "need not prove who they are".to_owned(),
-        "basic" => "need a user name and a password".to_owned(),
-        "certificate" => "need a certificate".to_owned(),
-        "any" => "need a user name and a password, or a certificate".to_owned(),
-        other => format!("are held to {other:?}"),
+pub(super) fn run(desk: &Desk<'_>, arguments: Arguments) -> Result<(), Failure> {
+    let path = format!("/tenants/{}/authentication", encoded(&arguments.tenant));
+    let mut wishes = Map::new();
+    for (name, wish) in [("mqttTcp", arguments.mqtt_tcp), ("mqttTls", arguments.mqtt_tls)] {
+        wishes.extend(wish.map(|wish| (name.to_owned(), wish.word().into())));
+    }
+    let answer = if wishes.is_empty() {
+        desk.api.get(&path)?
+    } else {
+        desk.api.put(&path, &Value::Object(wishes))?
     };
-    let source = match &*field(answer, "source") {
-        "configuration" => " So the configuration says.",
-        _ => "",
+    desk.print(&answer, &sentences(&arguments.tenant, &answer))
+}
+
+fn sentences(tenant: &str, answer: &Value) -> String {
+    let of = |name: &str, by: &str| {
+        let demanded = match &*field(answer, name) {
+            "none" => "need not prove who they are".to_owned(),
+            "basic" => "need a user name and a password".to_owned(),
+            "certificate" => "need a certificate".to_owned(),
+            "any" => "need a user name and a password, or a certificate".to_owned(),
+            other => format!("are held to {other:?}"),
+        };
+        let source = match answer["source"][name].as_str() {
+            Some("configuration") => " So the configuration says.",
+            _ => "",
+        };
+        format!("Clients of tenant {tenant} that come by {by} {demanded}.{source}\n")
     };
-    format!("Clients of tenant {tenant} that come by plain MQTT {demanded}.{source}\n")
+    of("mqttTcp", "plain MQTT") + &of("mqttTls", "MQTT over TLS")
 }

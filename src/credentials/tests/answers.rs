@@ -2,8 +2,8 @@
 
 use super::{Clock, TempDir};
 use crate::auth::{
-    CertificateName, ClientGrant, EndpointGrant, Method, Question, Rejection, Requirement,
-    Revocation, Verdict,
+    CertificateName, ClientGrant, EndpointGrant, LaidDown, Method, Question, Rejection,
+    Requirement, Revocation, Verdict,
 };
 use crate::config::Secret;
 use crate::credentials::{
@@ -283,18 +283,23 @@ fn an_operation_on_another_version_than_the_one_read_is_refused() {
 #[test]
 fn requirements_of_tenants_are_laid_down_and_taken_back() {
     let (_dir, _clock, credentials) = open();
-    let set = |tenant, requirement| credentials.set_requirement(tenant, requirement);
-    assert_eq!(credentials.requirement("t").expect("reads"), None);
-    assert_eq!(set("t", Some(Requirement::Basic)).expect("sets"), None);
-    assert_eq!(set("s", Some(Requirement::Any)).expect("sets"), None);
-    let was = set("t", Some(Requirement::Certificate)).expect("sets");
-    assert_eq!(was, Some(Requirement::Basic));
-    let all = credentials.requirements().expect("reads");
-    let wanted = [("s", Requirement::Any), ("t", Requirement::Certificate)];
-    assert_eq!(all, wanted.map(|(tenant, requirement)| (tenant.to_owned(), requirement)));
-    set("t", None).expect("takes back");
-    assert_eq!(credentials.requirement("t").expect("reads"), None);
-    assert!(matches!(set("a@b", None), Err(Refused::Invalid(_))));
+    let both = |mqtt_tcp, mqtt_tls| LaidDown { mqtt_tcp, mqtt_tls };
+    let nothing = LaidDown::default();
+    let of = |tenant| credentials.demands(tenant).expect("reads");
+    let set = |tenant, demands| credentials.lay_down(tenant, demands);
+    assert_eq!(of("t"), nothing);
+    set("t", both(Some(Requirement::Basic), None)).expect("sets");
+    set("s", both(None, Some(Requirement::Any))).expect("sets");
+    let wanted = both(Some(Requirement::Certificate), Some(Requirement::None));
+    set("t", wanted).expect("sets");
+    assert_eq!(of("t"), wanted);
+    let all = credentials.all_demands().expect("reads");
+    let s = ("s".to_owned(), both(None, Some(Requirement::Any)));
+    assert_eq!(all, [s.clone(), ("t".to_owned(), wanted)]);
+    set("t", nothing).expect("takes back");
+    assert_eq!(of("t"), nothing);
+    assert_eq!(credentials.all_demands().expect("reads"), [s]);
+    assert!(matches!(set("a@b", nothing), Err(Refused::Invalid(_))));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::Fault;
 use super::provider::{APPS, TOKENS, USERS};
 use super::rig::{ASK_TIMEOUT_MS, VERDICT_TTL_MS};
 use super::world::World;
-use crate::auth::{Method, Requirement, Revocation};
+use crate::auth::{LaidDown, Method, Requirement, Revocation};
 use crate::shard::mail::Mail;
 use crate::shard::simulation::random::Random;
 
@@ -233,7 +233,8 @@ impl World {
         self.desk.next_moment();
         self.requirements[app] = requirement;
         let tenant = APPS[app].1.into();
-        self.core.mail(Mail::Enforcement { tenant, requirement: Some(requirement) });
+        let demands = LaidDown { mqtt_tcp: Some(requirement), ..LaidDown::default() };
+        self.core.mail(Mail::Enforcement { tenant, demands });
         self.settle();
         for device in &self.devices {
             let may_stay = device.has_ended || !device.spoken[app] || device.meets(requirement);
