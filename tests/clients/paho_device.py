@@ -29,6 +29,8 @@ class Device:
         self.client.on_message = lambda c, u, message: self.messages.put(message)
         self.client.on_subscribe = lambda c, u, mid, reasons, p: self.subscribed.put(reasons)
         self.client.on_unsubscribe = lambda c, u, mid, reasons, p: self.unsubscribed.put(reasons)
+        if options.ca:
+            self.client.tls_set(options.ca, certfile=options.cert, keyfile=options.key)
         self.client.connect("127.0.0.1", options.port, keepalive=60)
         self.client.loop_start()
         reason = self.connected.get(timeout=TIMEOUT_S)
@@ -63,6 +65,9 @@ def main():
     parser.add_argument("--version", choices=VERSIONS, required=True)
     parser.add_argument("--app-version", required=True)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--ca", help="speak TLS, and trust the authorities in this PEM file")
+    parser.add_argument("--cert", help="show the certificate in this PEM file")
+    parser.add_argument("--key", help="whose key is in this one")
     device = Device(parser.parse_args())
 
     for qos in (0, 1, 2):

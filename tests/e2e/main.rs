@@ -35,4 +35,6 @@ mod pushes;
 mod qos;
 mod sessions;
 mod subscriptions;
+mod tls;
+mod tls_clients;
 mod v5;

@@ -10,7 +10,7 @@ use crate::harness::{Bench, eventually_within, find_tool};
 const CLIENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a client to its end, which must come in time.
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -26,7 +26,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn assert_success(output: &Output) {
+pub fn assert_success(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -136,7 +136,7 @@ fn mosquitto_pub_sends_many_lines_over_one_connection() {
 }
 
 /// A Python that has paho-mqtt: the environment scripts/test makes, or the one on the PATH.
-fn python() -> Command {
+pub fn python() -> Command {
     Command::new(find_tool("RINGGATE_PYTHON", "python3", &["venv/bin/python3"]))
 }
 

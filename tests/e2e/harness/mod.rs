@@ -21,6 +21,7 @@ pub mod provider;
 pub mod proxy;
 pub mod records;
 pub mod secured;
+pub mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -179,6 +179,21 @@ impl Provider {
         self.insert(EcapBasic, "", &whole, password, &id, username);
     }
 
+    /// A good certificate, for both protocols; `id` is what revocations call it.
+    pub fn certificate(&self, tenant: &str, issuer: &str, serial: &str, id: &str) {
+        for kind in [CapCertificate, EcapCertificate] {
+            let row = Row {
+                status_code: 200,
+                reason: None,
+                id: id.to_owned(),
+                subject: id.to_owned(),
+                tenant: tenant.to_owned(),
+            };
+            let key = (kind, String::new(), issuer.to_owned(), serial.to_owned());
+            self.state().rows.insert(key, row);
+        }
+    }
+
     /// A user name and password that are answered with a status, by both protocols.
     pub fn bad_client(&self, tenant: &str, username: &str, password: &str, status_code: i32) {
         self.insert_bad(CapBasic, tenant, username, password, status_code, None);
