@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::device::Device;
@@ -56,7 +56,7 @@ impl Door {
     }
 }
 
-pub fn path(file: &PathBuf) -> String {
+pub fn path(file: &Path) -> String {
     file.display().to_string()
 }
 
