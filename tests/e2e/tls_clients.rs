@@ -116,7 +116,7 @@ fn a_certificate_of_the_embedded_authority_opens_the_door_until_it_is_revoked() 
     let (nats, store, door) = (Nats::start(), TempDir::new(), Door::new());
     let internal = |settings: &mut Settings| {
         settings.set("ringgate.auth.client-provider", "internal");
-        settings.set("ringgate.credentials.directory", path(&store.path().to_owned()));
+        settings.set("ringgate.credentials.directory", path(store.path()));
     };
     let out = path(&store.path().join("pump-1"));
     let id = {
