@@ -16,6 +16,8 @@ pub struct ControlCounters {
     pub directory_endpoints: Gauge,
     /// Reports of endpoints that the directory had no room for.
     pub directory_full: Counter,
+    /// Reports of endpoints whose id another tenant's endpoint has on another shard.
+    pub endpoints_alien: Counter,
     /// Times an endpoint moved from one shard to another.
     pub routes_moved: Counter,
     /// `RouteMoved` mails that found the old shard's mailbox full.

@@ -95,16 +95,20 @@ impl Connectivity {
         if *self.speaker != *event.originator_replica_id {
             self.speaker = event.originator_replica_id.into();
         }
-        let endpoints = event.endpoints.iter().map(|(endpoint, _)| endpoint);
+        let endpoints = event.endpoints.iter();
         if kind == Kind::Disconnected {
             if let Some(foreign) = &mut self.foreign {
-                endpoints.for_each(|endpoint| foreign.disconnected(endpoint, &self.speaker));
+                endpoints.for_each(|(endpoint, _)| foreign.disconnected(endpoint, &self.speaker));
             }
             return Vec::new();
         }
         let timestamp_ms = event.header.timestamp_ms;
-        let moved = endpoints.filter(|endpoint| self.loses(endpoint, timestamp_ms, directory, now));
-        moved.map(Box::from).collect()
+        // Another tenant's endpoint of the same id is another endpoint: ours stays.
+        let moved = endpoints.filter(|(endpoint, version)| {
+            !directory.is_alien(endpoint, version)
+                && self.loses(endpoint, timestamp_ms, directory, now)
+        });
+        moved.map(|(endpoint, _)| endpoint.into()).collect()
     }
 
     fn confirm(&mut self, correlation_id: &str, directory: &mut Directory) {

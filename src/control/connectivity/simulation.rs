@@ -4,6 +4,7 @@
 use super::super::directory::{Gone, Here};
 use super::outbox::{CHANGES_MAX, CONFIRM_MS_MAX, Event, Outbox};
 use super::*;
+use crate::control::tenants::TenantsOfVersions;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -346,7 +347,7 @@ impl Fleet {
             });
             connectivity.link_up(1 << 20);
             let inbox = offsets_ms.iter().map(|_| VecDeque::new()).collect();
-            let directory = Directory::new(10);
+            let directory = Directory::new(10, TenantsOfVersions::default());
             Replica { connectivity, directory, offset_ms: *offset_ms, inbox }
         };
         let replicas = offsets_ms.iter().enumerate().map(replica).collect();
