@@ -189,6 +189,13 @@ impl Connectivity {
         self.outbox.hurry();
     }
 
+    /// For how long an event has not come back from NATS although the link is up, once that is
+    /// too long.
+    #[must_use]
+    pub fn unheard_ms(&self, now: Now) -> Option<u64> {
+        self.outbox.unheard_ms(now)
+    }
+
     /// Changes that NATS has not spread yet.
     #[must_use]
     pub fn pending(&self) -> usize {
