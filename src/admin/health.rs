@@ -43,6 +43,15 @@ impl Health {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((shard, why));
     }
 
+    /// What is wrong that keeps no device from being served, one remark a line.
+    #[must_use]
+    pub fn remarks(&self) -> String {
+        match self.control_link.trouble() {
+            trouble if trouble.is_empty() => trouble,
+            trouble => format!("control: {}\n", one_line(&trouble)),
+        }
+    }
+
     /// Why the process is not healthy at `now_ms` (the process's monotonic time), one reason a
     /// line; empty when it is.
     #[must_use]
@@ -146,6 +155,18 @@ mod tests {
         assert_eq!(health.reasons(last_ms + TICK_SILENCE_MS_MAX), "");
         let reasons = health.reasons(last_ms + TICK_SILENCE_MS_MAX + 1);
         assert_eq!(reasons, "shard 1: stuck: last tick 5.0 s ago\n");
+    }
+
+    #[test]
+    fn what_keeps_no_device_from_being_served_is_a_remark() {
+        let (health, links, control) = health();
+        links.iter().chain([&control]).for_each(|link| link.went_up("h:4222"));
+        assert_eq!(health.remarks(), "");
+        control.set_trouble("nothing comes\nback");
+        assert_eq!(health.remarks(), "control: nothing comes back\n");
+        assert_eq!(health.reasons(clock::monotonic_ms()), "");
+        control.set_trouble("");
+        assert_eq!(health.remarks(), "");
     }
 
     #[test]

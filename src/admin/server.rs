@@ -179,9 +179,12 @@ impl Pages {
     }
 
     fn health(&self) -> Response<Full<Bytes>> {
+        let remarks = self.health.remarks();
         match self.health.reasons(clock::monotonic_ms()) {
-            reasons if reasons.is_empty() => response(StatusCode::OK, TEXT, "OK\n".to_owned()),
-            reasons => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, reasons),
+            reasons if reasons.is_empty() => {
+                response(StatusCode::OK, TEXT, format!("OK\n{remarks}"))
+            }
+            reasons => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, reasons + &remarks),
         }
     }
 

@@ -1,6 +1,10 @@
 //! Which shards speak for an endpoint, and which of them gets its pushes: endpoint id → shards, as
 //! the shards report it; and when this replica claimed it. Pure.
+//!
+//! An endpoint is known by its id alone, as in 4/ESP and 9/ELCE. Should two tenants have endpoints
+//! of the same id, the one that is here first has it until it goes.
 
+use super::tenants::TenantsOfVersions;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -25,6 +29,8 @@ pub enum Here {
     Held,
     /// Another shard held it and is to be told that it no longer does.
     MovedFrom(u16),
+    /// Another tenant's endpoint has that id: pushes go to that one, and this one is not known.
+    Alien,
     /// The directory is full: pushes for this endpoint will not be delivered.
     Full,
 }
@@ -104,18 +110,23 @@ pub struct Directory {
     endpoints: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
     endpoints_max: usize,
     versions: HashSet<Arc<str>, foldhash::fast::RandomState>,
+    tenants: TenantsOfVersions,
 }
 
 impl Directory {
     /// A directory without endpoints that takes `endpoints_max` of them.
     #[must_use]
-    pub fn new(endpoints_max: usize) -> Self {
-        Self { endpoints: HashMap::default(), endpoints_max, versions: HashSet::default() }
+    pub fn new(endpoints_max: usize, tenants: TenantsOfVersions) -> Self {
+        let (endpoints, versions) = (HashMap::default(), HashSet::default());
+        Self { endpoints, endpoints_max, versions, tenants }
     }
 
     /// `shard` reports that it speaks for `endpoint`, as `version`: whoever reported last holds it.
     pub fn here(&mut self, endpoint: &str, version: &str, shard: u16) -> Here {
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
+            if self.tenants.differ(&entry.version, version) {
+                return Here::Alien;
+            }
             let before = entry.shards.holder();
             entry.shards.put_first(shard);
             if *entry.version != *version {
@@ -179,6 +190,13 @@ impl Directory {
         self.endpoints.get(endpoint).map(|entry| entry.shards.holder())
     }
 
+    /// Whether an endpoint of that id is here and of another tenant than `version`.
+    #[must_use]
+    pub fn is_alien(&self, endpoint: &str, version: &str) -> bool {
+        let entry = self.endpoints.get(endpoint);
+        entry.is_some_and(|entry| self.tenants.differ(&entry.version, version))
+    }
+
     /// How many endpoints are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -218,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_last_reporter_holds_the_endpoint_and_the_one_before_is_named() {
-        let mut directory = Directory::new(10);
+        let mut directory = Directory::new(10, TenantsOfVersions::default());
         assert_eq!(directory.here("e", "v", 1), Here::First);
         assert_eq!(directory.here("e", "v", 1), Here::Held);
         assert_eq!(directory.here("e", "v", 2), Here::MovedFrom(1));
@@ -231,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_goes_back_to_the_shard_that_reported_it_before() {
-        let mut directory = Directory::new(10);
+        let mut directory = Directory::new(10, TenantsOfVersions::default());
         for shard in [1, 2, 3, 1] {
             directory.here("e", "v", shard);
         }
@@ -245,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_roamed_is_forgotten_and_late_farewells_change_nothing() {
-        let mut directory = Directory::new(10);
+        let mut directory = Directory::new(10, TenantsOfVersions::default());
         directory.here("e", "v1", 1);
         directory.here("e", "v2", 2);
         directory.claimed("e", 7);
@@ -259,13 +277,28 @@ mod tests {
 
     #[test]
     fn a_full_directory_still_follows_the_endpoints_it_knows() {
-        let mut directory = Directory::new(1);
+        let mut directory = Directory::new(1, TenantsOfVersions::default());
         assert_eq!(directory.here("e", "v", 1), Here::First);
         assert_eq!(directory.here("f", "v", 1), Here::Full);
         assert_eq!(directory.here("e", "v", 2), Here::MovedFrom(1));
         directory.gone("e", 2);
         directory.gone("e", 1);
         assert_eq!(directory.here("f", "v", 1), Here::First);
+    }
+
+    #[test]
+    fn of_two_tenants_endpoints_with_one_id_the_first_is_there_until_it_goes() {
+        let mut directory = Directory::new(10, crate::control::tenants::testing::two());
+        assert_eq!(directory.here("e", "acme-1", 1), Here::First);
+        assert_eq!(directory.here("e", "other-1", 2), Here::Alien);
+        assert_eq!((directory.holder("e"), directory.len()), (Some(1), 1));
+        assert!(directory.is_alien("e", "other-1") && !directory.is_alien("f", "other-1"));
+        assert!(!directory.is_alien("e", "acme-2") && !directory.is_alien("e", "unknown"));
+        assert_eq!(directory.gone("e", 2), Gone::Quiet, "it was not known there");
+        assert_eq!(directory.here("e", "acme-2", 3), Here::MovedFrom(1), "of the same tenant");
+        assert_eq!(directory.gone("e", 3), Gone::MovedBack);
+        assert_eq!(directory.gone("e", 1), Gone::Last("acme-2".into()));
+        assert_eq!(directory.here("e", "other-1", 2), Here::First);
     }
 
     /// One shard's side: its table, what it has reported and what it has been told but not heard.
@@ -315,7 +348,7 @@ mod tests {
             Some(Report::Here(name)) => match directory.here(name, "v", shard as u16) {
                 Here::First | Here::Held => {}
                 Here::MovedFrom(before) => sides[usize::from(before)].moves.push_back(name),
-                Here::Full => panic!("there is room for all"),
+                Here::Full | Here::Alien => panic!("there is room for all, of one tenant"),
             },
             Some(Report::Gone(name)) => {
                 directory.gone(&name, shard as u16);
@@ -351,7 +384,7 @@ mod tests {
         fn each_endpoint_is_with_the_last_claimer_that_still_has_it(
             reports in prop::collection::vec((0..12_u16, 0..2_usize, any::<bool>()), 0..120)
         ) {
-            let mut directory = Directory::new(NAMES.len());
+            let mut directory = Directory::new(NAMES.len(), TenantsOfVersions::default());
             let mut models: [Vec<u16>; 2] = Default::default();
             for (shard, name, here) in reports {
                 let model = &mut models[name];
@@ -392,7 +425,7 @@ mod tests {
             last in (0..4_usize, 0..3_u32),
         ) {
             let connection = |index| ConnectionKey { index, generation: 1 };
-            let mut directory = Directory::new(NAMES.len());
+            let mut directory = Directory::new(NAMES.len(), TenantsOfVersions::default());
             let mut sides: [Side; 4] = Default::default();
             let settle = |directory: &mut Directory, sides: &mut [Side; 4]| {
                 for shard in 0..4 {

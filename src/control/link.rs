@@ -110,6 +110,7 @@ impl Link {
         loop {
             self.follow(client, &mut connects, &mut switchboard.borrow_mut());
             self.publish(client, switchboard).await;
+            self.watch.see(switchboard.borrow().news.trouble().unwrap_or_default());
             let wake_ms = switchboard.borrow().news.wake_ms();
             tokio::select! {
                 message = messages.next() => {
@@ -215,6 +216,17 @@ impl Watch {
             Event::ClientError(error) => self.trouble(&error.to_string()),
             Event::LameDuckMode => self.log("the NATS server is about to stop"),
             Event::Draining => {}
+        }
+    }
+
+    /// Something is wrong although the link is up, or nothing is.
+    fn see(&self, trouble: String) {
+        let before = self.status.trouble();
+        if before != trouble {
+            self.status.set_trouble(&trouble);
+        }
+        if before.is_empty() && !trouble.is_empty() {
+            self.log(&trouble);
         }
     }
 

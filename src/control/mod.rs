@@ -20,6 +20,7 @@ mod serve;
 mod shutdown;
 mod signals;
 mod switchboard;
+mod tenants;
 mod transitions;
 
 pub use connectivity::{Connectivity, ConnectivitySettings, Kind, Now, Sent};
@@ -30,6 +31,7 @@ pub use nats::{NatsAccess, NatsAccessError};
 pub use providers::{CHANGES_MAX, Providers};
 pub use serve::{Answers, AnswersTaken, OVER_NATS, Service, answers};
 pub use shutdown::Outcome;
+pub use tenants::TenantsOfVersions;
 
 use crate::admin::{Admin, Change, Health, ShardHealth};
 use crate::config::Settings;
@@ -162,6 +164,7 @@ impl Control {
         let hall = Hall {
             switchboard: RefCell::new(Switchboard::new(
                 shards,
+                TenantsOfVersions::new(settings),
                 News::new(settings, service, wished),
                 counters.clone(),
             )),

@@ -120,6 +120,17 @@ impl News {
         self.connectivity.as_ref()?.wake_ms()
     }
 
+    /// What is wrong with the link although it is up, in words for the operator.
+    pub fn trouble(&self) -> Option<String> {
+        let unheard_ms = self.connectivity.as_ref()?.unheard_ms(now())?;
+        let (subjects, _) = self.connected_subject.rsplit_once('.')?;
+        Some(format!(
+            "events about endpoints (9/ELCE) have not come back from NATS for {} s and none is \
+             told any more: may ringgate publish and subscribe to {subjects}.*?",
+            unheard_ms / 1_000
+        ))
+    }
+
     /// Changes of endpoints that NATS has not spread yet.
     pub fn pending(&self) -> usize {
         self.connectivity.as_ref().map_or(0, Connectivity::pending)
@@ -380,7 +391,7 @@ impl Switchboard {
             self.counters.connectivity_repeated.add(1);
             self.news.warn(
                 "an event about endpoints has not come back from NATS and is sent again; if this \
-                 goes on: may ringgate subscribe to its own events?",
+                 goes on, /health says so",
             );
         } else {
             self.counters.connectivity_events[index].add(1);

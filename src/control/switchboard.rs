@@ -6,6 +6,7 @@ use super::connectivity::Kind;
 use super::directory::{Directory, ENDPOINTS_MAX, Gone, Here};
 use super::late::Late;
 use super::news::News;
+use super::tenants::TenantsOfVersions;
 use crate::codec::avro::ExtensionData;
 use crate::shard::mail::{Mail, MailSender};
 use crate::telemetry::{ControlCounters, PushDrop, RateLimit, clock};
@@ -38,10 +39,15 @@ pub struct Switchboard {
 impl Switchboard {
     /// A switchboard for these shards. `news` is what it tells the world of endpoints, and what it
     /// is told.
-    pub fn new(shards: Vec<ShardHandle>, news: News, counters: Arc<ControlCounters>) -> Self {
+    pub fn new(
+        shards: Vec<ShardHandle>,
+        tenants: TenantsOfVersions,
+        news: News,
+        counters: Arc<ControlCounters>,
+    ) -> Self {
         let mailboxes: Vec<_> = shards.into_iter().map(|shard| shard.mail).collect();
         Self {
-            directory: Directory::new(ENDPOINTS_MAX),
+            directory: Directory::new(ENDPOINTS_MAX, tenants),
             late: Late::new(mailboxes.len()),
             mailboxes,
             is_late: Arc::default(),
@@ -63,15 +69,37 @@ impl Switchboard {
             Here::Held => {}
             Here::MovedFrom(before) => {
                 self.counters.routes_moved.add(1);
-                if self.post(before, Mail::RouteMoved { endpoint }).is_err() {
-                    // The old shard does not know that it must report to have the endpoint back,
-                    // so pushes stay with the new one until that loses it.
-                    self.counters.route_moves_lost.add(1);
-                }
+                self.route_moved(before, endpoint);
+            }
+            Here::Alien => {
+                self.counters.endpoints_alien.add(1);
+                self.log_alien(&endpoint, app_version);
+                // It is reported anew by its next message: the other may be gone by then.
+                self.route_moved(shard, endpoint);
             }
             Here::Full => self.counters.directory_full.add(1),
         }
         self.counters.directory_endpoints.set(self.directory.len() as u64);
+    }
+
+    /// Tells a shard that it must report an endpoint to have it.
+    fn route_moved(&mut self, shard: u16, endpoint: Box<str>) {
+        if self.post(shard, Mail::RouteMoved { endpoint }).is_err() {
+            // The shard does not know that it must, so pushes stay away from it until somebody
+            // else there speaks for the endpoint.
+            self.counters.route_moves_lost.add(1);
+        }
+    }
+
+    fn log_alien(&mut self, endpoint: &str, app_version: &str) {
+        if let Some(suppressed) = self.log_limit.allow(clock::monotonic_ms()) {
+            tracing::warn!(
+                endpoint,
+                app_version,
+                suppressed,
+                "another tenant's endpoint has this id: this one gets no pushes"
+            );
+        }
     }
 
     /// `shard` wants to have `endpoint`, which may be in one place only: it gets it unless another
@@ -79,6 +107,7 @@ impl Switchboard {
     pub fn endpoint_wanted(&mut self, shard: u16, ask: u64, endpoint: Box<str>, version: &str) {
         let holder = self.directory.holder(&endpoint);
         let is_elsewhere = holder.is_some_and(|holder| holder != shard)
+            || self.directory.is_alien(&endpoint, version)
             || self.news.elsewhere(&endpoint).is_some();
         if !is_elsewhere {
             self.endpoint_here(shard, endpoint, version);
@@ -130,6 +159,9 @@ impl Switchboard {
         let data = ExtensionData::decode(&datum).map_err(|_| PushDrop::Malformed)?;
         let endpoint = data.endpoint_id.ok_or(PushDrop::NoEndpoint)?;
         let shard = self.directory.holder(endpoint).ok_or(PushDrop::NotHeld)?;
+        if data.app_version_name.is_some_and(|named| self.directory.is_alien(endpoint, named)) {
+            return Err(PushDrop::WrongTenant);
+        }
         let mail = Mail::Push { reply_to: reply_to.map(Box::from), datum };
         self.post(shard, mail).map_err(|_| PushDrop::MailboxFull)?;
         self.counters.pushes_posted.add(1);
@@ -194,226 +226,4 @@ pub async fn deliver_late(switchboard: &RefCell<Switchboard>) -> Infallible {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::admin::Change;
-    use crate::auth::{Busy, Clerk, LaidDown, Question, Revocation, Ticket};
-    use crate::codec::avro::{Header, ecap};
-    use crate::config::Settings;
-    use crate::control::late::LATE_TENANTS_MAX;
-    use crate::control::news::REPLIES_MAX;
-    use crate::control::providers::tell_changes;
-    use crate::control::serve::{Asked, Service, answers};
-    use crate::shard::mail::{MAILS_MAX, Mailbox, mailbox};
-    use crate::telemetry::{LinkStatus, ShardCounters};
-
-    fn switchboard(shards: usize) -> (Switchboard, Vec<Mailbox>, Arc<ControlCounters>) {
-        let counters = Arc::new(ControlCounters::default());
-        let (handles, mailboxes) = (0..shards)
-            .map(|_| {
-                let (mail, mailbox) = mailbox().expect("a descriptor is left");
-                let counters = Arc::new(ShardCounters::new());
-                (ShardHandle { mail, counters, link: Arc::new(LinkStatus::new()) }, mailbox)
-            })
-            .unzip();
-        (Switchboard::new(handles, news(None), counters.clone()), mailboxes, counters)
-    }
-
-    fn news(service: Option<Service>) -> News {
-        News::new(&Settings::default(), service, tokio::sync::mpsc::channel(1).0)
-    }
-
-    fn datum(endpoint_id: Option<&str>) -> Bytes {
-        let data = ExtensionData {
-            correlation_id: "c1",
-            timestamp_ms: 1,
-            timeout_ms: 0,
-            app_version_name: Some("av1"),
-            extension_instance_name: Some("cmx"),
-            endpoint_id,
-            resource_path: "/config/json",
-            request_id: None,
-            payload: Some(b"{}"),
-            status_code: 200,
-            reason_phrase: None,
-        };
-        let mut out = Vec::new();
-        data.encode(&mut out);
-        out.into()
-    }
-
-    fn taken(mailbox: &mut Mailbox) -> Vec<Mail> {
-        let mut mails = Vec::new();
-        mailbox.drain(|mail| mails.push(mail));
-        mails
-    }
-
-    #[test]
-    fn a_push_goes_to_the_shard_that_holds_its_endpoint() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(1, "e1".into(), "v");
-        switchboard.push(Some("kaa.v1.replica.x.esp.ClientData"), datum(Some("e1")));
-        assert!(taken(&mut mailboxes[0]).is_empty());
-        let mails = taken(&mut mailboxes[1]);
-        let [Mail::Push { reply_to: Some(reply_to), datum: delivered }] = &mails[..] else {
-            panic!("{mails:?}");
-        };
-        assert_eq!(&**reply_to, "kaa.v1.replica.x.esp.ClientData");
-        assert_eq!(*delivered, datum(Some("e1")));
-        assert_eq!((counters.pushes_received.get(), counters.pushes_posted.get()), (1, 1));
-        assert_eq!(counters.directory_endpoints.get(), 1);
-    }
-
-    #[test]
-    fn pushes_for_nobody_here_are_dropped_and_counted() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into(), "v");
-        switchboard.endpoint_gone(0, "e1");
-        switchboard.push(None, datum(Some("e1")));
-        switchboard.push(None, datum(None));
-        switchboard.push(None, Bytes::from_static(b"\x04"));
-        assert!(taken(&mut mailboxes[0]).is_empty());
-        for reason in [PushDrop::NotHeld, PushDrop::NoEndpoint, PushDrop::Malformed] {
-            assert_eq!(counters.pushes_dropped[reason.index()].get(), 1, "{reason}");
-        }
-        assert_eq!(counters.directory_endpoints.get(), 0);
-    }
-
-    #[test]
-    fn a_shard_that_does_not_empty_its_mailbox_loses_pushes_and_nobody_waits() {
-        let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into(), "v");
-        for _ in 0..MAILS_MAX + 3 {
-            switchboard.push(None, datum(Some("e1")));
-        }
-        assert_eq!(counters.pushes_dropped[PushDrop::MailboxFull.index()].get(), 3);
-    }
-
-    #[test]
-    fn the_shard_an_endpoint_left_is_told() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into(), "v");
-        switchboard.endpoint_here(1, "e1".into(), "v");
-        let mails = taken(&mut mailboxes[0]);
-        assert!(matches!(&mails[..], [Mail::RouteMoved { endpoint }] if &**endpoint == "e1"));
-        assert_eq!(counters.routes_moved.get(), 1);
-        switchboard.push(None, datum(Some("e1")));
-        assert_eq!(taken(&mut mailboxes[1]).len(), 1);
-    }
-
-    #[test]
-    fn a_push_goes_back_to_the_shard_that_still_has_the_endpoint() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        switchboard.endpoint_here(0, "e1".into(), "v");
-        switchboard.endpoint_here(1, "e1".into(), "v");
-        taken(&mut mailboxes[0]);
-        switchboard.endpoint_gone(1, "e1");
-        assert_eq!(counters.routes_moved.get(), 2);
-        switchboard.push(None, datum(Some("e1")));
-        assert!(matches!(&taken(&mut mailboxes[0])[..], [Mail::Push { .. }]));
-        assert!(taken(&mut mailboxes[1]).is_empty());
-        switchboard.endpoint_gone(0, "e1");
-        assert_eq!((counters.routes_moved.get(), counters.directory_endpoints.get()), (2, 0));
-    }
-
-    #[test]
-    fn a_report_of_a_shard_that_does_not_exist_harms_nothing() {
-        let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(7, "e1".into(), "v");
-        switchboard.push(None, datum(Some("e1")));
-        assert_eq!(counters.pushes_posted.get(), 0);
-    }
-
-    #[test]
-    fn endpoints_of_one_event_that_roamed_come_to_a_shard_in_one_mail() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(2);
-        for (shard, endpoint) in [(0, "e1"), (1, "e2"), (0, "e3"), (1, "e3")] {
-            switchboard.endpoint_here(shard, endpoint.into(), "v");
-        }
-        taken(&mut mailboxes[0]);
-        switchboard.endpoints_roamed(["e1", "e2", "e3"].map(Into::into).into());
-        for (mailbox, expected) in mailboxes.iter_mut().zip([["e1", "e3"], ["e2", "e3"]]) {
-            let mails = taken(mailbox);
-            let [Mail::Roamed { endpoints }] = &mails[..] else { panic!("{mails:?}") };
-            assert_eq!(**endpoints, expected.map(Box::from));
-        }
-        assert_eq!((counters.roamed.get(), counters.directory_endpoints.get()), (3, 0));
-    }
-
-    /// Has no time for anybody.
-    struct Refusing;
-
-    impl Clerk for Refusing {
-        fn ask(&self, _: Ticket, _: Question) -> Result<(), Busy> {
-            Err(Busy)
-        }
-    }
-
-    #[test]
-    fn of_too_many_replies_the_oldest_are_given_up() {
-        let (mut switchboard, _mailboxes, counters) = switchboard(1);
-        let service = Service { clerk: Arc::new(Refusing), answers: answers().1 };
-        switchboard.news = news(Some(service));
-        for asker in 0..REPLIES_MAX + 2 {
-            let (mut datum, asker) = (Vec::new(), asker.to_string());
-            let header = Header { correlation_id: &asker, timestamp_ms: 0, timeout_ms: 0 };
-            ecap::EndpointTokenValidationRequest { header, app_name: "a", token: "t" }
-                .encode(&mut datum);
-            switchboard.asked(Asked::Token, Some(&asker), &datum);
-        }
-        assert_eq!(counters.replies_lost.get(), 2);
-        let mut asked = Vec::new();
-        while let Some((subject, _)) = switchboard.next_message() {
-            asked.push(subject);
-        }
-        let expected = (2..REPLIES_MAX + 2).map(|asker| asker.to_string());
-        assert!(asked.into_iter().eq(expected));
-    }
-
-    #[tokio::test]
-    async fn changes_of_the_store_wait_while_too_many_tenants_are_news_to_a_stuck_shard() {
-        let (mut switchboard, mut mailboxes, _) = switchboard(1);
-        while switchboard.post(0, Mail::Doubt).is_ok() {}
-        for tenant in 0..LATE_TENANTS_MAX {
-            let tenant: Box<str> = tenant.to_string().into();
-            switchboard.post_surely(0, Mail::Enforcement { tenant, demands: LaidDown::default() });
-        }
-        let switchboard = RefCell::new(switchboard);
-        let (changes, taken_changes) = tokio::sync::mpsc::channel(1);
-        let revocation = Revocation::Tenant { tenant: "t".into() };
-        changes.try_send(Change::Revoked(revocation)).expect("room");
-        let telling = tell_changes(Some(taken_changes), &switchboard);
-        let test = async {
-            changes.reserve().await.expect("the change is taken");
-            let revoked = |counters: &ControlCounters| counters.revocations_own.get();
-            assert_eq!(revoked(&switchboard.borrow().counters), 0, "and waits");
-            while !taken(&mut mailboxes[0]).is_empty() {}
-            switchboard.borrow_mut().retry_late();
-            while revoked(&switchboard.borrow().counters) == 0 {
-                tokio::time::sleep(LATE_PAUSE).await;
-            }
-        };
-        tokio::select! {
-            never = telling => match never {},
-            () = test => {}
-        }
-    }
-
-    #[test]
-    fn what_must_not_be_lost_waits_for_room_in_a_full_mailbox() {
-        let (mut switchboard, mut mailboxes, counters) = switchboard(1);
-        switchboard.endpoint_here(0, "e1".into(), "v");
-        for _ in 0..MAILS_MAX {
-            switchboard.push(None, datum(Some("e1")));
-        }
-        switchboard.doubt();
-        switchboard.endpoints_roamed(vec!["e1".into()]);
-        assert!(!switchboard.retry_late());
-        while !taken(&mut mailboxes[0]).is_empty() {}
-        assert!(switchboard.retry_late());
-        let mails = taken(&mut mailboxes[0]);
-        assert!(matches!(&mails[..], [Mail::Doubt, Mail::Roamed { .. }]), "{mails:?}");
-        assert_eq!((counters.roamed.get(), counters.mails_given_up.get()), (1, 0));
-        assert_eq!(counters.directory_endpoints.get(), 0);
-    }
-}
+mod tests;

@@ -165,6 +165,11 @@ impl Catalogue {
         self.versions.contains_key(name)
     }
 
+    /// The application that a version of that name is of.
+    pub fn app_of_version(&self, name: &str) -> Option<AppId> {
+        self.versions.get(name).map(|version| version.app)
+    }
+
     /// The application an id of this catalogue names.
     pub fn app(&self, id: AppId) -> &App {
         &self.apps[usize::from(id.0)]

@@ -4,6 +4,7 @@ use super::ask::ASKER;
 use super::connection::Hold;
 use super::core::Core;
 use super::correlation::ConnectionKey;
+use super::endpoints::Endpoint;
 use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::codec::kp1::{self, ResponseTopic};
@@ -132,6 +133,9 @@ impl Core {
             // Its token has been revoked, or it has not spoken for the endpoint for long.
             return Err(DropReason::NoRoute);
         }
+        if route.is_some_and(|route| self.is_for_another_tenant(data, route)) {
+            return Err(DropReason::WrongTenant);
+        }
         let app_version = data
             .app_version_name
             .or(route.map(|route| &*route.app_version))
@@ -154,6 +158,12 @@ impl Core {
             kp1::error_payload(&mut self.payload_text, data.status_code, phrase);
         }
         Ok(())
+    }
+
+    /// Whether a message is for an endpoint of the same id that is another tenant's.
+    fn is_for_another_tenant(&self, data: &ExtensionData<'_>, route: &Endpoint) -> bool {
+        let named = data.app_version_name.and_then(|name| self.catalogue.app_of_version(name));
+        named.is_some_and(|app| !self.is_of_one_tenant(app.0, route.holder.grant.app))
     }
 
     fn set_affinity(

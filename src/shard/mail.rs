@@ -40,8 +40,9 @@ pub enum Mail {
         /// The ExtensionData datum, not decoded in full yet.
         datum: Bytes,
     },
-    /// The endpoint now speaks through another shard and its pushes go there: whoever speaks for it
-    /// here is to be reported anew. The connections that have spoken for it stay known, since its
+    /// The endpoint now speaks through another shard and its pushes go there, or those of another
+    /// tenant's endpoint of the same id: whoever speaks for it here is to be reported anew. The
+    /// connections that have spoken for it stay known, since its
     /// pushes come back here when the other shard loses it.
     RouteMoved {
         /// Id of the endpoint.

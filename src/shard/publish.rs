@@ -332,8 +332,9 @@ impl Core {
         Ok((slot, request_id))
     }
 
-    fn is_of_one_tenant(&self, app: u16, other: u16) -> bool {
-        self.catalogue.app(AppId(app)).tenant == self.catalogue.app(AppId(other)).tenant
+    pub(super) fn is_of_one_tenant(&self, app: u16, other: u16) -> bool {
+        app == other
+            || self.catalogue.app(AppId(app)).tenant == self.catalogue.app(AppId(other)).tenant
     }
 
     /// Makes a connection speak for the endpoint of a token. One whose id another tenant's endpoint

@@ -20,6 +20,8 @@ pub struct ControlCounters {
     pub tls_renewed: Counter,
     /// Times the changed files of one were refused.
     pub tls_refused: Counter,
+    /// Reports of endpoints whose id another tenant's endpoint has on another shard.
+    pub endpoints_alien: Counter,
     /// Times an endpoint moved from one shard to another.
     pub routes_moved: Counter,
     /// `RouteMoved` mails that found the old shard's mailbox full.

@@ -312,6 +312,11 @@ impl Out<'_, '_> {
                 &control.tls_refused,
             ),
             (
+                "ringgate_endpoints_alien",
+                "Reports of endpoints whose id another tenant's endpoint has.",
+                &control.endpoints_alien,
+            ),
+            (
                 "ringgate_routes_moved",
                 "Times an endpoint moved to another shard.",
                 &control.routes_moved,

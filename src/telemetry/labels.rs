@@ -253,6 +253,8 @@ labels! {
         NoEndpoint => "no_endpoint",
         /// The datum does not decode.
         Malformed => "malformed",
+        /// It is for another tenant's endpoint of the same id.
+        WrongTenant => "wrong_tenant",
         /// The shard's mailbox is full.
         MailboxFull => "mailbox_full",
         /// The control thread did not keep up, and its NATS client dropped the message.

@@ -17,6 +17,7 @@ pub struct LinkStatus {
 struct Text {
     server: String,
     last_error: String,
+    trouble: String,
 }
 
 impl LinkStatus {
@@ -59,6 +60,17 @@ impl LinkStatus {
     #[must_use]
     pub fn last_error(&self) -> String {
         self.text().last_error.clone()
+    }
+
+    /// What is wrong although the link is up; empty if nothing is. Holds no secret.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        self.text().trouble.clone()
+    }
+
+    /// Something is wrong although the link is up, or nothing is (empty).
+    pub fn set_trouble(&self, what: &str) {
+        what.clone_into(&mut self.text().trouble);
     }
 
     /// The link is up, at `server`.

@@ -185,6 +185,47 @@ fn what_happens_while_nats_is_away_is_told_in_order_when_it_is_back() {
     nats.nothing_more(&mut events);
 }
 
+#[test]
+fn events_that_we_may_not_hear_are_told_by_health() {
+    expect_trouble("subscribe");
+}
+
+#[test]
+fn events_that_we_may_not_publish_are_told_by_health() {
+    expect_trouble("publish");
+}
+
+/// What an account without one of the permissions sees.
+fn expect_trouble(denied: &str) {
+    let subjects = "kaa.v1.events.kpc.endpoint.connectivity.*";
+    let port = free_port();
+    let name = format!("ringgate-denied-{denied}-{}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let permissions = format!("{denied}: {{ deny: \"{subjects}\" }}");
+    let users = format!("{{ user: u, password: p, permissions: {{ {permissions} }} }}");
+    std::fs::write(&file, format!("authorization {{ users = [{users}] }}")).expect("written");
+    let _server = Server::start_with(port, &["-c", file.to_str().expect("a plain path")]);
+    let mut settings = settings(port);
+    settings.ringgate.nats.credentials.username = Some("u".into());
+    settings.ringgate.nats.credentials.password = Some(Secret::new("p"));
+    let (control, mut shards) = start_with(&settings).expect("starts");
+    shards.iter().for_each(|shard| shard.link.went_up("127.0.0.1:1"));
+    let health = |shards: &[Shard]| {
+        shards.iter().for_each(Shard::tick);
+        http(control.management_addr(), "GET", "/health")
+    };
+    until("healthy", || (health(&shards).1 == "OK\n").then_some(()));
+    shards[0].reporter.endpoint_here("e1".into(), "v1".into());
+    let (head, body) = until("the missing permission is told", || {
+        Some(health(&shards)).filter(|(_, body)| body.contains("9/ELCE"))
+    });
+    assert_eq!(status(&head), "200", "devices can be served");
+    assert!(body.starts_with("OK\ncontrol: ") && body.contains(subjects), "{body}");
+    assert!(metric(&control, "ringgate_connectivity_repeated_total") >= 2);
+    assert_eq!(finish(control, &mut shards), Outcome::Drained);
+    std::fs::remove_file(file).expect("removed");
+}
+
 fn control_pending(control: &ringgate::control::Control) -> u64 {
     metric(control, "ringgate_connectivity_pending")
 }

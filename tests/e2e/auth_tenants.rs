@@ -1,6 +1,9 @@
 //! What tenants demand of clients.
 
+use crate::harness::connectivity::Change::{Connected, Disconnected};
 use crate::harness::device::Device;
+use crate::harness::eventually;
+use crate::harness::extension::ExtensionData;
 use crate::harness::packet::{Connect, PUBACK, Publish, V5, V31, V311};
 use crate::harness::secured::{Secured, error_of, secret};
 
@@ -80,6 +83,45 @@ fn a_client_of_one_tenant_may_not_speak_for_another() {
     bench.dcx.wait_for_count(4);
     bench.dcx.wait_until(|messages| messages.len() == 4);
     bench.gateway.wait_until_dropped("wrong_tenant", 8.0);
+}
+
+#[test]
+fn endpoints_of_two_tenants_with_one_id_on_two_shards_get_nothing_of_each_other() {
+    let bench = Secured::start_with(|settings| settings.set("ringgate.shards", 2));
+    bench.provider.token("demo", &secret("acme"), "same-id");
+    bench.provider.token("narrow", &secret("other"), "same-id");
+    let [acme, other] = topics();
+    let mut first = bench.device("first");
+    first.request(&acme, "[]", 1);
+    bench.gateway.wait_for_metric("ringgate_directory_endpoints", &[], 1.0);
+    // The kernel spreads connections over the shards: keep coming until it chooses the other one.
+    // On the first one's shard, the second is refused at once.
+    let mut second = eventually("a connection on the other shard", || {
+        let mut second = bench.device("second");
+        second.request(&other, "[]", 1).topic.ends_with("/status").then_some(second)
+    });
+    let alien = || bench.gateway.metric("ringgate_endpoints_alien_total", &[]);
+    eventually("the directory to refuse it", || (alien() == 1.0).then_some(()));
+
+    let push = |version: &str, text: &str| {
+        let mut push = ExtensionData::push("dcx", "same-id", "/command", text);
+        push.app_version_name = Some(version.to_owned());
+        bench.dcx.push(&push);
+    };
+    push("v2", "for nobody here");
+    let label = "reason=\"wrong_tenant\"";
+    bench.gateway.wait_for_metric("ringgate_pushes_dropped_total", &[label], 1.0);
+    push("v1", "for the first");
+    assert_eq!(first.receive_publish().text(), "for the first");
+    bench.connectivity.expect_no_more("same-id", &[Connected]);
+
+    first.disconnect();
+    bench.gateway.wait_for_metric("ringgate_directory_endpoints", &[], 0.0);
+    second.request(&other, "[]", 1);
+    bench.gateway.wait_for_metric("ringgate_directory_endpoints", &[], 1.0);
+    push("v2", "for the second");
+    assert_eq!(second.receive_publish().text(), "for the second");
+    bench.connectivity.wait_for("same-id", &[Connected, Disconnected, Connected]);
 }
 
 #[test]

@@ -95,16 +95,20 @@ impl Connectivity {
         if *self.speaker != *event.originator_replica_id {
             self.speaker = event.originator_replica_id.into();
         }
-        let endpoints = event.endpoints.iter().map(|(endpoint, _)| endpoint);
+        let endpoints = event.endpoints.iter();
         if kind == Kind::Disconnected {
             if let Some(foreign) = &mut self.foreign {
-                endpoints.for_each(|endpoint| foreign.disconnected(endpoint, &self.speaker));
+                endpoints.for_each(|(endpoint, _)| foreign.disconnected(endpoint, &self.speaker));
             }
             return Vec::new();
         }
         let timestamp_ms = event.header.timestamp_ms;
-        let moved = endpoints.filter(|endpoint| self.loses(endpoint, timestamp_ms, directory, now));
-        moved.map(Box::from).collect()
+        // Another tenant's endpoint of the same id is another endpoint: ours stays.
+        let moved = endpoints.filter(|(endpoint, version)| {
+            !directory.is_alien(endpoint, version)
+                && self.loses(endpoint, timestamp_ms, directory, now)
+        });
+        moved.map(|(endpoint, _)| endpoint.into()).collect()
     }
 
     fn confirm(&mut self, correlation_id: &str, directory: &mut Directory) {
@@ -183,6 +187,13 @@ impl Connectivity {
     /// From here on nothing waits for company: the process is about to end.
     pub fn hurry(&mut self) {
         self.outbox.hurry();
+    }
+
+    /// For how long an event has not come back from NATS although the link is up, once that is
+    /// too long.
+    #[must_use]
+    pub fn unheard_ms(&self, now: Now) -> Option<u64> {
+        self.outbox.unheard_ms(now)
     }
 
     /// Changes that NATS has not spread yet.

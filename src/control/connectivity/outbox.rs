@@ -23,6 +23,9 @@ pub const EVENT_BYTES_MAX: usize = 512 * 1024;
 pub const CHANGES_MAX: usize = 1 << 20;
 /// How long an echo is waited for before an event is sent again.
 pub const CONFIRM_MS_MAX: u64 = 5_000;
+/// How long an event may be under way on one link before something is wrong: it has been sent three
+/// times by then. The usual reason is that we may not publish it, or not hear it.
+pub const UNHEARD_MS_MAX: u64 = 2 * CONFIRM_MS_MAX;
 /// How long a group that cannot be sent may still be joined: its one timestamp stands for all its
 /// changes.
 pub const OPEN_MS_MAX: u64 = 1_000;
@@ -87,6 +90,8 @@ struct InFlight {
     bytes: usize,
     /// When it is to be sent again.
     again_ms: u64,
+    /// When it was first sent on this link; `None`: not yet.
+    since_ms: Option<u64>,
     is_repeated: bool,
 }
 
@@ -241,6 +246,7 @@ impl Outbox {
         self.in_flight = self.in_flight.take().filter(|event| event.bytes <= limit);
         if let Some(event) = &mut self.in_flight {
             event.again_ms = 0;
+            event.since_ms = None;
         }
     }
 
@@ -289,6 +295,9 @@ impl Outbox {
             }
             None => self.cut(now, clock)?,
         }
+        if let Some(event) = &mut self.in_flight {
+            event.since_ms.get_or_insert(now.ms);
+        }
         let (event, group) = (self.in_flight.as_ref()?, self.groups.front()?);
         Some(Event {
             kind: group.kind,
@@ -319,6 +328,7 @@ impl Outbox {
                     end,
                     bytes,
                     again_ms: now.ms + CONFIRM_MS_MAX,
+                    since_ms: None,
                     is_repeated: false,
                 });
                 return Some(());
@@ -391,6 +401,14 @@ impl Outbox {
             Some(timestamp_ms) => Ours::Made { timestamp_ms },
             None => Ours::Open,
         })
+    }
+
+    /// For how long the event under way has not come back, once that is longer than
+    /// [`UNHEARD_MS_MAX`] on a link that is up. [`Outbox::wake_ms`] is never later than by
+    /// [`CONFIRM_MS_MAX`] meanwhile.
+    pub fn unheard_ms(&self, now: Now) -> Option<u64> {
+        let since_ms = self.in_flight.as_ref().filter(|_| self.is_up)?.since_ms?;
+        Some(now.ms.saturating_sub(since_ms)).filter(|ms| *ms >= UNHEARD_MS_MAX)
     }
 
     /// Changes that NATS has not spread yet.

@@ -2,8 +2,9 @@
 //! move between replicas which hear of each other late.
 
 use super::super::directory::{Gone, Here};
-use super::outbox::{CHANGES_MAX, CONFIRM_MS_MAX, Event, Outbox};
+use super::outbox::{CHANGES_MAX, CONFIRM_MS_MAX, Event, Outbox, UNHEARD_MS_MAX};
 use super::*;
+use crate::control::tenants::TenantsOfVersions;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -346,7 +347,7 @@ impl Fleet {
             });
             connectivity.link_up(1 << 20);
             let inbox = offsets_ms.iter().map(|_| VecDeque::new()).collect();
-            let directory = Directory::new(10);
+            let directory = Directory::new(10, TenantsOfVersions::default());
             Replica { connectivity, directory, offset_ms: *offset_ms, inbox }
         };
         let replicas = offsets_ms.iter().enumerate().map(replica).collect();
@@ -507,6 +508,28 @@ fn an_endpoint_that_moved_while_a_replica_was_cut_off_stays_with_who_has_it() {
     fleet.replicas[0].connectivity.link_up(1 << 20);
     fleet.rest();
     assert_eq!(fleet.holders(0), [1], "a claim made long before another does not win");
+}
+
+#[test]
+fn an_event_that_does_not_come_back_on_one_link_is_seen() {
+    let (mut outbox, mut clock) = (Outbox::new("r-1".into(), 0), Clock::new());
+    let at = |ms| Now { ms, unix_ms: 0 };
+    let mut send = |outbox: &mut Outbox, ms| outbox.next(at(ms), &mut clock).is_some();
+    outbox.change(Kind::Connected, ("e".into(), "v".into()), at(0), &mut Clock::new());
+    assert_eq!(outbox.unheard_ms(at(100_000)), None, "there is no link");
+    outbox.link_up(1 << 20);
+    for ms in [100_000, 100_000 + CONFIRM_MS_MAX] {
+        assert!(send(&mut outbox, ms));
+        assert_eq!(outbox.unheard_ms(at(ms)), None);
+    }
+    assert_eq!(outbox.unheard_ms(at(100_000 + UNHEARD_MS_MAX)), Some(UNHEARD_MS_MAX));
+    outbox.link_down();
+    assert_eq!(outbox.unheard_ms(at(200_000)), None);
+    outbox.link_up(1 << 20);
+    assert!(send(&mut outbox, 200_000));
+    assert_eq!(outbox.unheard_ms(at(200_000)), None, "it is tried anew");
+    outbox.confirm("r-1-1", |_, _, _| {});
+    assert_eq!(outbox.unheard_ms(at(300_000)), None);
 }
 
 #[test]

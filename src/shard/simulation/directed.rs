@@ -12,6 +12,7 @@ use super::truth::Truth;
 use super::wire::{self, Connect, FromServer, Publish};
 use super::world::Ring;
 use crate::auth::{EndpointGrant, Provider};
+use crate::codec::avro::ExtensionData;
 use crate::shard::connection::Hold;
 use crate::shard::core::Core;
 use crate::shard::mail::{Mail, Report};
@@ -267,6 +268,39 @@ fn an_affinity_that_nobody_listens_on_is_forgotten_by_messages_nobody_waits_for(
     drop(ledger);
     rig.core.settle();
     assert_eq!(subject(&mut rig), "kaa.v1.service.cmx.esp.ClientData");
+}
+
+#[test]
+fn what_is_for_another_tenants_endpoint_of_the_same_id_is_not_delivered() {
+    let mut rig = Rig::new(&Setup::plain());
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    let push = |version| {
+        let mut datum = Vec::new();
+        ExtensionData {
+            correlation_id: "push",
+            timestamp_ms: 0,
+            timeout_ms: 0,
+            app_version_name: version,
+            extension_instance_name: Some("cmx"),
+            endpoint_id: Some("e0"),
+            resource_path: "/config/json",
+            request_id: None,
+            payload: None,
+            status_code: 200,
+            reason_phrase: None,
+        }
+        .encode(&mut datum);
+        datum
+    };
+    rig.core.extension_data(None, &push(Some("v2")));
+    rig.turn();
+    assert_eq!(rig.take_heard(4, index), []);
+    for version in [Some("v1"), None] {
+        rig.core.extension_data(None, &push(version));
+        rig.turn();
+        assert_eq!(rig.take_heard(4, index).len(), 1, "{version:?}");
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn catalogue() -> Catalogue {
     }
     let app = catalogue.add_app(App { name: "app".into(), tenant: "acme".into() });
     catalogue.add_version(app, "v1", None);
+    let other = catalogue.add_app(App { name: "alien".into(), tenant: "other".into() });
+    catalogue.add_version(other, "v2", None);
     catalogue
 }
 
