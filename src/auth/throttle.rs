@@ -207,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn a_fleet_behind_one_address_is_let_in_all_at_once_with_good_credentials() {
+        let throttle = Throttle::new(Limits::default());
+        let here = address("192.0.2.1");
+        for round in 0..10 {
+            let fleet = || (0..900).map(|n| format!("device-{n}"));
+            for name in fleet() {
+                assert!(throttle.try_now(here, &name, 0), "round {round}: {name}");
+            }
+            fleet().for_each(|name| throttle.forgive(here, &name));
+        }
+    }
+
+    #[test]
     fn a_user_name_is_shut_out_wherever_its_failures_come_from() {
         let throttle = Throttle::new(LIMITS);
         fail(&throttle, address("192.0.2.1"), "a");

@@ -279,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn each_speaker_is_known_by_its_own_token() {
+        let mut endpoints = Endpoints::default();
+        endpoints.claim(&grant("e", "of a"), "v", A);
+        endpoints.claim(&grant("e", "of b"), "v", B);
+        let endpoint = endpoints.find("e").expect("routed");
+        assert_eq!(endpoint.holder.connection, B);
+        assert_eq!((endpoint.token_of(A), endpoint.token_of(B)), (Some("of a"), Some("of b")));
+        let stranger = ConnectionKey { index: 9, generation: 9 };
+        assert_eq!(endpoint.token_of(stranger), None);
+    }
+
+    #[test]
     fn the_route_falls_back_when_the_last_speaker_leaves() {
         let mut endpoints = Endpoints::default();
         let (key, _) = claim(&mut endpoints, "e", A);

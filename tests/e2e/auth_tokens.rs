@@ -1,6 +1,7 @@
 //! Endpoint tokens over 16/ECAP: who may speak, and what becomes of messages meanwhile.
 
 use crate::harness::device::{Device, Next};
+use crate::harness::extension::ExtensionData;
 use crate::harness::packet::{self, PUBACK, PUBCOMP, PUBREC, Publish, V5, V31, V311};
 use crate::harness::provider::{Behaviour, Kind};
 use crate::harness::secured::{Secured, error_of, secret};
@@ -310,4 +311,24 @@ fn a_trustful_application_asks_nobody() {
     let line = line.unwrap_or_else(|| panic!("nothing is said:\n{output}"));
     assert!(line.contains("narrow") && !line.contains("demo"), "{line}");
     assert_eq!(device.next_within(SILENCE), Next::Nothing);
+}
+
+#[test]
+fn two_tokens_of_one_endpoint_are_each_answered_on_their_own_topic() {
+    let bench = Secured::start();
+    let [first, second] = ["first", "second"].map(|name| {
+        bench.provider.token("demo", &secret(name), "endpoint-1");
+        format!("kp1/v1/dcx/{}/json/1", secret(name))
+    });
+    let (mut one, mut other) = (bench.device("one"), bench.device("other"));
+    for _ in 0..3 {
+        // The topic of an answer is compared with that of the request.
+        one.request(&first, "[]", 1);
+        other.request(&second, "[]", 1);
+    }
+    // A push goes to who spoke last, by the token it did so with.
+    bench.dcx.push(&ExtensionData::push("dcx", "endpoint-1", "/told", "[]"));
+    let told = other.receive_publish();
+    assert_eq!(told.topic, format!("kp1/v1/dcx/{}/told/status", secret("second")));
+    one.expect_silence();
 }

@@ -190,6 +190,7 @@ fn a_client_is_known_by_its_certificate_until_that_is_revoked() {
     let mut other = Device::connected(door.tunnel(Some(&eight)), Connect::new(V5, "other")).0;
     other.publish_qos0(&topic, "[]");
     bench.gateway.wait_until_dropped("wrong_tenant", 1.0);
+    assert!(other.receive_publish().topic.ends_with("/error"));
     // Revoked: put out, and not let in again.
     let mut client = Device::connected(address, Connect::new(V5, "pump")).0;
     let mut stays = Device::connected(door.tunnel(None), Connect::new(V5, "anonymous")).0;
@@ -198,6 +199,24 @@ fn a_client_is_known_by_its_certificate_until_that_is_revoked() {
     assert_eq!(Device::refused(address, Connect::new(V5, "pump")).code, 0x87);
     stays.ping();
     other.ping();
+}
+
+#[test]
+fn a_certificate_that_16_ecap_knows_is_of_the_default_tenant() {
+    let (door, ca) = (Door::new(), Ca::new("plant CA"));
+    let bench = Secured::start_with(|settings| {
+        door.open_for(&ca, "required", settings);
+        settings.set("ringgate.auth.client-provider", "ecap");
+        settings.set("ringgate.auth.default-tenant", "acme");
+    });
+    bench.provider.certificate("", &ca.issuer_name(), "7", "pump-7");
+    let token = secret("good");
+    bench.provider.token("demo", &token, "endpoint-1");
+    bench.provider.token("narrow", &token, "endpoint-2");
+    let mut client = Device::connected(door.tunnel(Some(&ca.client(7))), Connect::new(V5, "a")).0;
+    client.request(&format!("kp1/v1/dcx/{token}/json/1"), "[]", 1);
+    client.publish_qos0(&format!("kp1/v2/dcx/{token}/json"), "[]");
+    bench.gateway.wait_until_dropped("wrong_tenant", 1.0);
 }
 
 #[test]

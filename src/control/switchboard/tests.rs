@@ -235,8 +235,7 @@ async fn changes_of_the_store_wait_while_too_many_tenants_are_news_to_a_stuck_sh
     while switchboard.post(0, Mail::Doubt).is_ok() {}
     for tenant in 0..LATE_TENANTS_MAX {
         let tenant: Box<str> = tenant.to_string().into();
-        switchboard
-            .post_surely(0, Mail::Enforcement { tenant, demands: LaidDown::default() });
+        switchboard.post_surely(0, Mail::Enforcement { tenant, demands: LaidDown::default() });
     }
     let switchboard = RefCell::new(switchboard);
     let (changes, taken_changes) = tokio::sync::mpsc::channel(1);

@@ -8,6 +8,7 @@ mod clients;
 mod device;
 mod directed;
 mod identity;
+mod judged;
 mod nats;
 mod random;
 mod rest;

@@ -47,6 +47,7 @@ pub(super) struct Setup {
     /// The shards are told to stop in the end.
     pub(super) drains: bool,
     pub(super) tls_profiles: Vec<Arc<Slot>>,
+    pub(super) clerks: Clerks,
 }
 
 impl Setup {
@@ -89,6 +90,7 @@ impl Setup {
             has_small_payloads: false,
             drains: false,
             tls_profiles: Vec::new(),
+            clerks: Clerks::default(),
         }
     }
 
@@ -131,7 +133,7 @@ impl Setup {
                 peers: peers.clone(),
                 reporter: Reporter::new(sender.clone(), number as u16, counters.clone()),
                 tls_profiles: self.tls_profiles.clone(),
-                clerks: Clerks::default(),
+                clerks: self.clerks.clone(),
                 throttle: throttle.clone(),
                 ledger: Rc::new(RefCell::new(Ledger::new(self.limits))),
                 counters,
