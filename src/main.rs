@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringgate::cli::{self, Configuration, Creds, FAILURE, load};
+use ringgate::cli::{self, BAD_CONFIGURATION, Configuration, Creds, FAILURE, load};
 use ringgate::config::Settings;
+use ringgate::tls::Renewal;
 
 /// For what allocates: CONNECT, kept messages, the control thread. The message path does not. Its
 /// gain over the system's allocator has not been measured yet.
@@ -61,6 +62,13 @@ fn run(settings: Settings) -> Result<(), u8> {
 fn check(settings: &Settings) -> Result<(), u8> {
     for notice in settings.notices() {
         eprintln!("ringgate: note: {notice}");
+    }
+    let tls = Renewal::load(settings.tls_profiles()).map_err(|error| {
+        eprintln!("ringgate: {error}");
+        BAD_CONFIGURATION
+    })?;
+    for warning in tls.warnings() {
+        eprintln!("ringgate: note: {warning}");
     }
     // Not `print!`, which panics where the reader has gone (`ringgate check | head`).
     io::stdout().write_all(settings.effective_yaml().as_bytes()).map_err(|_| FAILURE)

@@ -60,11 +60,22 @@ pub enum Transport {
     Plain,
     /// TLS by the profile of that number, whose handshake may not begin yet.
     Waiting(u16),
-    /// TLS, by the profile that was of the day when it began.
-    Tls(Box<TlsSession>, Arc<Profile>),
+    /// TLS.
+    Tls(Box<Tls>),
     /// TLS, while what has come through it is being taken; for good where that panics, or where
     /// it can protect no more. Nothing is sent.
     Taken,
+}
+
+/// TLS of a connection.
+#[derive(Debug)]
+pub struct Tls {
+    /// Its state.
+    pub session: TlsSession,
+    /// What it is spoken by: the profile that was of the day when it began.
+    pub profile: Arc<Profile>,
+    /// Whether the next step of its handshake is queued.
+    pub is_queued: bool,
 }
 
 /// See the module's documentation. Buffers are taken from the shard's pool when needed, so that a
@@ -77,8 +88,6 @@ pub struct Connection {
     pub generation: u32,
     /// What lies between its socket and its packets.
     pub transport: Transport,
-    /// Whether the next step of its TLS handshake is queued.
-    pub is_shaking: bool,
     /// The client's session.
     pub session: Session,
     /// Bytes not yet taken: the beginning of a packet, or all that came while on hold.
@@ -86,7 +95,7 @@ pub struct Connection {
     /// Packets for the client that wait for the next send.
     pub out: Vec<u8>,
     /// Bytes of the send the ring is working on; 0: none.
-    pub sending_bytes: usize,
+    pub sending_bytes: u32,
     /// Whether the ring receives for it.
     pub receiving: bool,
     /// Whether that receive is being cancelled.
@@ -157,7 +166,6 @@ impl Connection {
             socket,
             generation,
             transport: Transport::Plain,
-            is_shaking: false,
             session: Session::default(),
             pending: Vec::new(),
             out: Vec::new(),
@@ -187,7 +195,7 @@ impl Connection {
 
     /// Bytes that have not left for the client.
     pub fn waiting_bytes(&self) -> usize {
-        self.out.len() + self.sending_bytes
+        self.out.len() + self.sending_bytes as usize
     }
 
     /// Whether the ring should be told to receive. While lingering it should, to throw away what
@@ -222,7 +230,7 @@ impl Connection {
         match &self.transport {
             Transport::Plain | Transport::Taken => false,
             Transport::Waiting(_) => true,
-            Transport::Tls(tls, _) => tls.is_handshaking(),
+            Transport::Tls(tls) => tls.session.is_handshaking(),
         }
     }
 
@@ -230,8 +238,8 @@ impl Connection {
     fn has_output(&self) -> bool {
         let is_last = self.life == Life::Closing;
         !self.out.is_empty()
-            || matches!(&self.transport, Transport::Tls(tls, _)
-                if tls.has_outgoing() || is_last && tls.owes_close())
+            || matches!(&self.transport, Transport::Tls(tls)
+                if tls.session.has_outgoing() || is_last && tls.session.owes_close())
     }
 
     /// Whether the next send may start: one at a time keeps them in order.

@@ -558,8 +558,8 @@ impl Core {
             return;
         }
         self.counters.closed(reason);
-        let was_shaking = matches!(&connection.transport, Transport::Tls(tls, _)
-            if tls.is_handshaking());
+        let was_shaking = matches!(&connection.transport, Transport::Tls(tls)
+            if tls.session.is_handshaking());
         connection.life = Life::Closing;
         connection.close_reason = Some(reason);
         connection.hold = Hold::None;

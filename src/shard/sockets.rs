@@ -53,9 +53,9 @@ fn seal(
 ) -> Result<Vec<u8>, rustls::Error> {
     match transport {
         Transport::Plain => Ok(plain),
-        Transport::Tls(tls, _) => {
+        Transport::Tls(tls) => {
             let mut ciphertext = pool.take();
-            let sealed = tls.seal(&plain, is_last, &mut ciphertext);
+            let sealed = tls.session.seal(&plain, is_last, &mut ciphertext);
             pool.give(plain);
             if sealed.is_err() {
                 *transport = Transport::Taken;
@@ -94,7 +94,7 @@ impl Core {
             if bytes.is_empty() {
                 self.pool.give(bytes);
             } else {
-                connection.sending_bytes = bytes.len();
+                connection.sending_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 sockets.send(index, &connection.socket, bytes);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::connection::{Entering, Hold, Life, Transport};
+use super::connection::{Entering, Hold, Life, Tls, Transport};
 use super::core::Core;
 use super::correlation::ConnectionKey;
 use super::handshakes::STEPS_PER_TURN_MAX;
@@ -44,7 +44,8 @@ impl Core {
         match TlsSession::new(profile.config.clone()) {
             Ok(session) => {
                 let connection = &mut self.connections[index as usize];
-                connection.transport = Transport::Tls(Box::new(session), profile);
+                let tls = Tls { session, profile, is_queued: false };
+                connection.transport = Transport::Tls(Box::new(tls));
                 connection.hold = Hold::None;
                 self.touch(index);
             }
@@ -74,18 +75,18 @@ impl Core {
             return;
         }
         let key = connection.key(index);
-        let Transport::Tls(tls, _) = &mut connection.transport else { return };
-        if tls.is_handshaking() {
-            tls.keep(ciphertext);
-            if !std::mem::replace(&mut connection.is_shaking, true) {
+        let Transport::Tls(tls) = &mut connection.transport else { return };
+        if tls.session.is_handshaking() {
+            tls.session.keep(ciphertext);
+            if !std::mem::replace(&mut tls.is_queued, true) {
                 self.handshakes.queue_step(key);
             }
             return;
         }
         let taken = std::mem::replace(&mut connection.transport, Transport::Taken);
-        let Transport::Tls(mut tls, profile) = taken else { return };
-        let outcome = tls.receive(ciphertext, |plain| self.take_bytes(index, plain));
-        self.connections[index as usize].transport = Transport::Tls(tls, profile);
+        let Transport::Tls(mut tls) = taken else { return };
+        let outcome = tls.session.receive(ciphertext, |plain| self.take_bytes(index, plain));
+        self.connections[index as usize].transport = Transport::Tls(tls);
         self.after_tls(index, outcome);
     }
 
@@ -103,16 +104,16 @@ impl Core {
     fn handshake_step(&mut self, key: ConnectionKey) {
         let index = key.index;
         let connection = &mut self.connections[index as usize];
-        connection.is_shaking = false;
-        let Transport::Tls(tls, profile) = &mut connection.transport else { return };
+        let Transport::Tls(tls) = &mut connection.transport else { return };
+        tls.is_queued = false;
         // A client may say more than the end of its handshake.
         let mut plain = Vec::new();
-        let outcome = tls.receive(&mut [], |more| plain.extend_from_slice(more));
-        let is_over = outcome.is_ok() && !tls.is_handshaking();
+        let outcome = tls.session.receive(&mut [], |more| plain.extend_from_slice(more));
+        let is_over = outcome.is_ok() && !tls.session.is_handshaking();
         if is_over {
             let counters = &self.counters.tls_handshakes;
-            counters[usize::from(tls.is_resumed())].add(1);
-            let profile = profile.clone();
+            counters[usize::from(tls.session.is_resumed())].add(1);
+            let profile = tls.profile.clone();
             self.handshake_ended();
             self.introduce(index, &profile);
             if !plain.is_empty() {
@@ -127,8 +128,9 @@ impl Core {
     fn introduce(&mut self, index: u32, profile: &Profile) {
         let connection = &mut self.connections[index as usize];
         connection.since_ms = self.now.ms;
-        let Transport::Tls(tls, _) = &connection.transport else { return };
-        let presented = tls.peer_certificates().map(|chain| profile.peer_certificate(chain));
+        let Transport::Tls(tls) = &connection.transport else { return };
+        let presented =
+            tls.session.peer_certificates().map(|chain| profile.peer_certificate(chain));
         match presented {
             None => {}
             Some(Ok(certificate)) => {
@@ -150,8 +152,8 @@ impl Core {
             return self.close(index, CloseReason::TlsFailed);
         }
         let connection = &self.connections[index as usize];
-        let Transport::Tls(tls, _) = &connection.transport else { return };
-        let (has_outgoing, has_ended) = (tls.has_outgoing(), tls.peer_has_closed());
+        let Transport::Tls(tls) = &connection.transport else { return };
+        let (has_outgoing, has_ended) = (tls.session.has_outgoing(), tls.session.peer_has_closed());
         if has_outgoing {
             self.touch(index);
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::device::Device;
-use crate::harness::gateway::{Gateway, Settings};
+use crate::harness::gateway::{self, Gateway, Settings};
 use crate::harness::packet::{Connect, V5, V31, V311};
 use crate::harness::ports::Port;
 use crate::harness::provider::Kind;
@@ -305,17 +305,18 @@ fn new_certificates_and_revocation_lists_are_taken_without_dropping_anybody() {
     let gateway = &bench.gateway;
     let tunnel_of_3 = door.tunnel(Some(&ca.client(3)));
     let mut old = Device::connected(tunnel_of_3, Connect::new(V5, "old")).0;
-    let shown = |serial: &str| {
+    let shown = || {
         let said = s_client(door.address(), &["-showcerts"]);
-        let certificate = said.split("-----BEGIN CERTIFICATE-----").nth(1).map(str::to_owned);
-        (serial.to_owned(), certificate.expect("a certificate"))
+        let certificate = said.split("-----BEGIN CERTIFICATE-----").nth(1);
+        let certificate = certificate.and_then(|rest| rest.split("-----END").next());
+        certificate.unwrap_or_else(|| panic!("no certificate: {said}")).to_owned()
     };
-    let before = shown("before").1;
+    let before = shown();
     // A bad file: everything stays, and it is said which and why.
     std::fs::write(&door.server.key, "no key").expect("writes");
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_metric("ringgate_tls_refused_total", &[], 1.0);
-    assert_eq!(shown("still").1, before);
+    assert_eq!(shown(), before);
     let output = gateway.output();
     assert!(output.contains("no private key can be read from it"), "{output}");
     assert!(output.contains(&path(&door.server.key)), "{output}");
@@ -323,7 +324,7 @@ fn new_certificates_and_revocation_lists_are_taken_without_dropping_anybody() {
     door.ca.server("server", "localhost");
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_metric("ringgate_tls_renewed_total", &[], 1.0);
-    assert_ne!(shown("after").1, before);
+    assert_ne!(shown(), before);
     // And without being told: a client is on the list now, and its ticket is good for nothing.
     ca.crl(&[3]);
     gateway.wait_for_metric("ringgate_tls_renewed_total", &[], 2.0);
@@ -386,4 +387,21 @@ fn nonsense_at_the_door_is_counted_and_nobody_else_notices() {
     gateway.wait_until_closed("malformed_packet", 1.0);
     still_fine(gateway);
     assert_eq!(tls_failures(gateway, "reason=\"bad_certificate\""), 0.0);
+}
+
+#[test]
+fn check_finds_a_key_that_is_not_that_of_the_certificate() {
+    let (door, other) = (Door::new(), Ca::new("other"));
+    let mut settings = gateway::settings();
+    door.open(&mut settings);
+    let key = other.server("server", "localhost").key;
+    settings.set("kaa.kpc.transports.mqtt.tls.key-file", path(&key));
+    let config = other.file.with_file_name("config.yml");
+    std::fs::write(&config, settings.text()).expect("writes");
+    let mut check = gateway::command(&["check", "--config", &path(&config)]);
+    let output = check.output().expect("ringgate runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("TLS profile mqtt-tls: {}: is not the key of", path(&key));
+    assert!(said.contains(&expected), "{said}");
 }
