@@ -114,10 +114,11 @@ impl Shell {
         work(state);
         state.turn_gate();
         state.core.resume_waiting();
-        let more_hands = state.core.shake_hands();
+        state.core.shake_hands();
         state.carry_out();
         self.link.flush();
-        if more_hands {
+        // Only now: carrying out takes what has arrived meanwhile, which may be a step of a handshake.
+        if state.core.handshakes.has_steps() {
             // A failure would leave them until something else happens: the tick, at the latest.
             let _ = self.hands_wait.signal();
         }

@@ -90,15 +90,14 @@ impl Core {
         self.after_tls(index, outcome);
     }
 
-    /// Takes the next steps of handshakes, as many as one turn may; whether more wait.
-    pub(super) fn shake_hands(&mut self) -> bool {
+    /// Takes the next steps of handshakes, as many as one turn may.
+    pub(super) fn shake_hands(&mut self) {
         for _ in 0..STEPS_PER_TURN_MAX {
-            let Some(key) = self.handshakes.next_step() else { return false };
+            let Some(key) = self.handshakes.next_step() else { return };
             if self.find(key).is_some_and(|connection| connection.life == Life::Open) {
                 self.guard(key.index, |core| core.handshake_step(key));
             }
         }
-        self.handshakes.has_steps()
     }
 
     fn handshake_step(&mut self, key: ConnectionKey) {

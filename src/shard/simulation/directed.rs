@@ -43,7 +43,9 @@ impl Rig {
     pub(super) fn turn(&mut self) {
         self.core.resume_waiting();
         loop {
-            while self.core.shake_hands() {}
+            while self.core.handshakes.has_steps() {
+                self.core.shake_hands();
+            }
             while let Some(index) = self.core.dirty.pop() {
                 self.core.finish(index, &mut self.ring);
             }
