@@ -82,12 +82,16 @@ pub async fn run(
                 all_told = true;
                 switchboard.borrow_mut().all_gone();
             }
-            let untold = switchboard.borrow().news.pending();
+            // NATS may come back until the time is over.
+            let untold = switchboard.borrow().news.owed();
             if untold > 0 && !shutdown.is_over(now_ms) {
                 continue;
             }
             if untold > 0 {
-                tracing::warn!(untold, "NATS has not heard of all endpoints that came and went");
+                tracing::warn!(
+                    untold,
+                    "NATS has not heard of all that ends: endpoints that have gone, revocations"
+                );
             }
             tracing::info!("stopping: {outcome}");
             return outcome;

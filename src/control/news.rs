@@ -131,9 +131,10 @@ impl News {
         ))
     }
 
-    /// Changes of endpoints that NATS has not spread yet.
-    pub fn pending(&self) -> usize {
-        self.connectivity.as_ref().map_or(0, Connectivity::pending)
+    /// What others must hear before this process ends, once nobody is connected any more: that
+    /// endpoints they know of have disconnected, and what our own store has revoked.
+    pub fn owed(&self) -> usize {
+        self.connectivity.as_ref().map_or(0, Connectivity::owed) + self.broadcasts.unsent()
     }
 
     /// The other replica that has an endpoint, where that is kept track of.

@@ -178,6 +178,11 @@ impl Broadcasts {
         Some((subject.clone(), datum.clone()))
     }
 
+    /// Events that have not been sent.
+    pub fn unsent(&self) -> usize {
+        self.events.iter().filter(|(_, _, sent_ms)| sent_ms.is_none()).count()
+    }
+
     fn forget_old(&mut self, now_ms: u64) {
         while let Some((_, _, Some(sent_ms))) = self.events.front()
             && now_ms.saturating_sub(*sent_ms) > SENT_AGAIN_MS
@@ -238,8 +243,10 @@ mod tests {
             (0..5).map_while(next).collect::<Vec<_>>()
         };
         assert_eq!(sent(&mut broadcasts, 0), ["a", "b"]);
+        assert_eq!(broadcasts.unsent(), 0);
         broadcasts.link_down();
         broadcasts.push(event("c"));
+        assert_eq!(broadcasts.unsent(), 1);
         broadcasts.link_up(SENT_AGAIN_MS);
         assert_eq!(sent(&mut broadcasts, SENT_AGAIN_MS), ["a", "b", "c"]);
         broadcasts.link_up(3 * SENT_AGAIN_MS);

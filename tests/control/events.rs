@@ -417,11 +417,68 @@ fn each_new_link_makes_the_shards_doubt() {
     assert_eq!(finish(control, &mut shards), Outcome::Drained);
 }
 
+/// Settings with more time for the end than anything here takes.
+fn patient(port: u16) -> ringgate::config::Settings {
+    let mut settings = settings(port);
+    settings.service.graceful_shutdown_s = 10 * PATIENCE.as_secs() as u32;
+    settings
+}
+
 #[test]
-fn a_process_without_nats_ends_when_its_time_is_over_and_not_before_it_has_tried() {
-    let (control, mut shards) = start(free_port());
+fn a_process_without_nats_ends_at_once_when_nobody_has_heard_of_its_endpoints() {
+    let (control, mut shards) = start_with(&patient(free_port())).expect("starts");
     shards[0].reporter.endpoint_here("e1".into(), "v1".into());
-    until("the change waits", || (control_pending(&control) == 1).then_some(()));
+    shards[1].reporter.endpoint_here("e2".into(), "v1".into());
+    shards[1].reporter.endpoint_gone("e2".into());
+    until("the changes wait", || (control_pending(&control) == 3).then_some(()));
+    let ending = std::thread::spawn(move || finish(control, &mut shards));
+    until("it ends, having waited for nothing", || ending.is_finished().then_some(()));
+    assert_eq!(ending.join().expect("ends"), Outcome::Drained);
+}
+
+#[test]
+fn a_process_that_nats_has_left_waits_for_it_to_tell_of_endpoints_that_were_told() {
+    let (port, cable_port) = (free_port(), free_port());
+    let _server = Server::start(port);
+    let nats = Nats::connect(port);
+    let mut events = nats.subscribe("kaa.v1.events.kpc.>");
+    let (control, mut shards) = start_with(&patient(cable_port)).expect("starts");
+    let cable = Cable::lay(cable_port, port);
+    let e1 = || endpoints(&[("e1", "v1")]);
+    shards[0].reporter.endpoint_here("e1".into(), "v1".into());
+    assert_eq!(nats.event(&mut events), ("connected".into(), e1()));
+    until("it is confirmed", || (control_pending(&control) == 0).then_some(()));
+    drop(cable);
+    until("the link is down", || {
+        http(control.management_addr(), "GET", "/health").1.contains("link down").then_some(())
+    });
+    let address = control.management_addr();
+    let ending = std::thread::spawn(move || finish(control, &mut shards));
+    until("the shards have drained and the farewell waits", || {
+        let metrics = http(address, "GET", "/metrics").1;
+        metrics.contains("ringgate_connectivity_pending 1\n").then_some(())
+    });
+    let _cable = Cable::lay(cable_port, port);
+    assert_eq!(nats.event(&mut events), ("disconnected".into(), e1()));
+    assert_eq!(ending.join().expect("ends"), Outcome::Drained);
+}
+
+#[test]
+fn a_process_that_nats_has_left_for_good_ends_when_its_time_is_over() {
+    let port = free_port();
+    let server = Server::start(port);
+    let (control, mut shards) = start(port);
+    shards[0].reporter.endpoint_here("e1".into(), "v1".into());
+    until("it is told", || {
+        let told = metric(&control, "ringgate_directory_endpoints") == 1;
+        let events = http(control.management_addr(), "GET", "/metrics").1;
+        let kind = "ringgate_connectivity_events_total{kind=\"connected\"} 1\n";
+        (told && events.contains(kind) && control_pending(&control) == 0).then_some(())
+    });
+    drop(server);
+    until("the link is down", || {
+        http(control.management_addr(), "GET", "/health").1.contains("link down").then_some(())
+    });
     let started = std::time::Instant::now();
     assert_eq!(finish(control, &mut shards), Outcome::Drained);
     assert!(started.elapsed() > Duration::from_millis(900), "a second of grace");

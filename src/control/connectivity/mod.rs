@@ -196,6 +196,13 @@ impl Connectivity {
         self.outbox.unheard_ms(now)
     }
 
+    /// Once every endpoint has disconnected: those of which NATS has yet to spread that, because
+    /// the world has heard of them.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.outbox.owed()
+    }
+
     /// Changes that NATS has not spread yet.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -10,7 +10,7 @@
 //! An event is under way until its echo comes back from NATS. Until then it is sent again, under
 //! the same correlationId: after a while, and when the link has come up again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::roaming::{Clock, Ours};
@@ -79,6 +79,8 @@ struct Group {
     entries: Vec<Entry>,
     /// How many of them NATS has spread.
     confirmed: usize,
+    /// How many of them NATS may have heard of.
+    sent: usize,
 }
 
 /// The event that waits for its echo: a part of the first group.
@@ -175,8 +177,9 @@ impl Outbox {
     }
 
     fn open(&mut self, kind: Kind, timestamp_ms: Option<i64>, now: Now) -> usize {
-        let (entries, confirmed) = (Vec::new(), 0);
-        let joined_ms = now.ms;
+        let (entries, confirmed, joined_ms) = (Vec::new(), 0, now.ms);
+        // What has its time already has been said before.
+        let sent = timestamp_ms.map_or(0, |_| usize::MAX);
         self.groups.push_back(Group {
             kind,
             opened: now,
@@ -184,6 +187,7 @@ impl Outbox {
             timestamp_ms,
             entries,
             confirmed,
+            sent,
         });
         self.groups.len() - 1
     }
@@ -322,6 +326,7 @@ impl Outbox {
             }
             let (end, bytes) = self.fitting();
             if end > self.groups[0].confirmed {
+                self.groups[0].sent = self.groups[0].sent.max(end);
                 self.sequence += 1;
                 self.in_flight = Some(InFlight {
                     correlation_id: format!("{}-{}", self.name, self.sequence),
@@ -409,6 +414,25 @@ impl Outbox {
     pub fn unheard_ms(&self, now: Now) -> Option<u64> {
         let since_ms = self.in_flight.as_ref().filter(|_| self.is_up)?.since_ms?;
         Some(now.ms.saturating_sub(since_ms)).filter(|ms| *ms >= UNHEARD_MS_MAX)
+    }
+
+    /// Endpoints of which the world may think otherwise than it would if it had all changes, should
+    /// their last one be that they have disconnected: it has heard of them, or will as soon as the
+    /// link is up. Whoever connected and disconnected behind a broken link is none of them.
+    pub fn owed(&self) -> usize {
+        if self.is_up {
+            return self.pending;
+        }
+        let mut seen = HashSet::new();
+        let mut owed = 0;
+        for group in &self.groups {
+            for (place, (endpoint, _)) in group.entries.iter().enumerate().skip(group.confirmed) {
+                let is_known = group.kind == Kind::Disconnected || place < group.sent;
+                // By an endpoint's first change, which is the opposite of what the world knows.
+                owed += usize::from(seen.insert(endpoint) && is_known);
+            }
+        }
+        owed
     }
 
     /// Changes that NATS has not spread yet.
