@@ -77,11 +77,11 @@ impl Core {
         let key = connection.key(index);
         let Transport::Tls(tls) = &mut connection.transport else { return };
         if tls.session.is_handshaking() {
-            tls.session.keep(ciphertext);
+            let outcome = tls.session.keep(ciphertext);
             if !std::mem::replace(&mut tls.is_queued, true) {
                 self.handshakes.queue_step(key);
             }
-            return;
+            return self.after_tls(index, outcome);
         }
         let taken = std::mem::replace(&mut connection.transport, Transport::Taken);
         let Transport::Tls(mut tls) = taken else { return };

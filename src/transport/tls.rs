@@ -81,8 +81,17 @@ impl TlsSession {
 
     /// Keeps ciphertext until [`Self::receive`] is called next: what a handshake does with it costs
     /// milliseconds and may have to wait for its turn.
-    pub fn keep(&mut self, ciphertext: &[u8]) {
+    ///
+    /// # Errors
+    /// That is more than any handshake is.
+    pub fn keep(&mut self, ciphertext: &[u8]) -> Result<(), Error> {
+        if self.partial.len() + ciphertext.len() > PARTIAL_BYTES_MAX {
+            self.has_failed = true;
+            self.partial = Vec::new();
+            return Err(Error::PeerSentOversizedRecord);
+        }
         self.partial.extend_from_slice(ciphertext);
+        Ok(())
     }
 
     /// Takes ciphertext, decrypting it where it lies, and gives the plaintext to `take`, record by
@@ -470,12 +479,22 @@ mod tests {
         let mut pair = Pair::new(1, &[1000]);
         let mut hello = Vec::new();
         pair.client.write_tls(&mut hello).expect("a Vec takes all");
-        pair.server.keep(&hello);
+        pair.server.keep(&hello).expect("is short");
         assert!(!pair.server.has_outgoing());
         pair.server.receive(&mut [], |_| {}).expect("a good hello");
         assert!(pair.server.has_outgoing());
         pair.talk();
         assert!(!pair.server.is_handshaking());
+    }
+
+    #[test]
+    fn who_goes_on_talking_before_its_turn_is_not_kept_without_end() {
+        let mut server = TlsSession::new(CONFIGS.server.clone()).expect("a session");
+        let piece = [22; 16 * 1024];
+        let kept = (0..100).take_while(|_| server.keep(&piece).is_ok()).count();
+        assert_eq!(kept, PARTIAL_BYTES_MAX / piece.len());
+        assert_eq!(server.partial.capacity(), 0);
+        assert!(!server.has_outgoing() && server.is_handshaking());
     }
 
     #[test]

@@ -192,6 +192,18 @@ fn a_handshake_that_hangs_ends_and_holds_up_nobody() {
 }
 
 #[test]
+fn who_floods_the_door_before_its_turn_is_put_out() {
+    let mut rig = rig();
+    let client = Client::new(&mut rig, 1);
+    for _ in 0..20 {
+        rig.core.arrived(client.index, &mut vec![22; 16 * 1024]);
+    }
+    rig.turn();
+    assert_eq!(rig.why_closed(client.index), Some(CloseReason::TlsFailed));
+    assert_eq!(rig.core.handshakes.under_way(), 0);
+}
+
+#[test]
 fn plain_text_is_answered_with_an_alert_and_counted() {
     let mut rig = rig();
     let client = Client::new(&mut rig, 1);
