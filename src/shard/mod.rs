@@ -117,7 +117,7 @@ impl Shell {
         state.core.shake_hands();
         state.carry_out();
         self.link.flush();
-        // Only now: carrying out takes what has arrived meanwhile, which may be a step of a handshake.
+        // Only now: carrying out takes what has arrived meanwhile, which may be a step of one.
         if state.core.handshakes.has_steps() {
             // A failure would leave them until something else happens: the tick, at the latest.
             let _ = self.hands_wait.signal();

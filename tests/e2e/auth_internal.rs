@@ -281,6 +281,10 @@ fn a_gateway_serves_its_credentials_to_another() {
     assert_eq!(dcx.take().endpoint_id.as_deref(), Some("endpoint-1"));
     wait_for_state(&serving, "token", &token_id, "active");
     told(&serving, &["token", "suspend", &token_id], "");
+    // A request that is carried just before its answer has no route any more would wait for ever.
+    eventually("the revocation to be heard", || {
+        (asking.metric("ringgate_revocations_total", &[]) >= 1.0).then_some(())
+    });
     eventually("the token to be refused", || {
         client.request(&topic, "[]", 1).topic.ends_with("/error").then_some(())
     });
