@@ -53,22 +53,17 @@ pub enum Known {
 
 #[derive(Debug)]
 struct Entry {
-    grant: Rc<Grant>,
+    known: Known,
     until_ms: u64,
 }
-
-/// For one in so many verdicts there may be one on a bad token beside them: these hold shortly.
-const REJECTED_SHARE: usize = 4;
 
 /// Application and token in one text: a token has no NUL, nor has any MQTT text (MQTT-1.5.4-2).
 type Key = Box<str>;
 
-/// See the module's documentation. Where too many are held, the one used least lately goes.
+/// See the module's documentation. When it is full, the verdict that was used least lately goes.
 pub struct Verdicts {
     entries: LruCache<Key, Entry, RandomState>,
     verdicts_max: usize,
-    /// Tokens that are bad, apart: a flood of them must not push out the good ones.
-    rejected: LruCache<Key, (Rc<Rejection>, u64), RandomState>,
     /// By the id a revocation would name: the token's, or the endpoint's where the token has none.
     by_id: HashMap<Box<str>, Vec<Key>, RandomState>,
 }
@@ -81,12 +76,11 @@ impl fmt::Debug for Verdicts {
 }
 
 impl Verdicts {
-    /// Holds `verdicts_max` good ones, at least one, and a quarter as many bad ones.
+    /// Holds `verdicts_max` of them, at least one.
     pub fn new(verdicts_max: usize) -> Self {
         Self {
             entries: LruCache::unbounded_with_hasher(RandomState::default()),
             verdicts_max: verdicts_max.max(1),
-            rejected: LruCache::unbounded_with_hasher(RandomState::default()),
             by_id: HashMap::default(),
         }
     }
@@ -94,18 +88,11 @@ impl Verdicts {
     /// What is known of a token at `now_ms`.
     pub fn find(&mut self, app: u16, token: &str, now_ms: u64) -> Option<Known> {
         let key = key(app, token);
-        if let Some(entry) = self.entries.get(&key) {
-            if entry.until_ms > now_ms {
-                return Some(Known::Good(entry.grant.clone(), entry.until_ms));
-            }
-            self.forget(&key);
-            return None;
+        let entry = self.entries.get(&key)?;
+        if entry.until_ms > now_ms {
+            return Some(entry.known.clone());
         }
-        let (rejection, until_ms) = self.rejected.get(&key)?;
-        if *until_ms > now_ms {
-            return Some(Known::Bad(rejection.clone()));
-        }
-        self.rejected.pop(&key);
+        self.forget(&key);
         None
     }
 
@@ -121,14 +108,8 @@ impl Verdicts {
         let grant = Rc::new(Grant { app, token: token.into(), endpoint_id, token_id });
         let key = key(app, token);
         self.forget(&key);
-        self.rejected.pop(&key);
         self.by_id.entry(name(&grant).into()).or_default().push(key.clone());
-        self.entries.put(key, Entry { grant: grant.clone(), until_ms });
-        while self.entries.len() > self.verdicts_max {
-            if let Some((key, entry)) = self.entries.pop_lru() {
-                self.unlist(&key, &entry);
-            }
-        }
+        self.put(key, Entry { known: Known::Good(grant.clone(), until_ms), until_ms });
         grant
     }
 
@@ -136,9 +117,15 @@ impl Verdicts {
     pub fn rejected(&mut self, app: u16, token: &str, rejection: Rejection, until_ms: u64) {
         let key = key(app, token);
         self.forget(&key);
-        self.rejected.put(key, (Rc::new(rejection), until_ms));
-        while self.rejected.len() > self.verdicts_max.div_ceil(REJECTED_SHARE) {
-            self.rejected.pop_lru();
+        self.put(key, Entry { known: Known::Bad(Rc::new(rejection)), until_ms });
+    }
+
+    fn put(&mut self, key: Key, entry: Entry) {
+        self.entries.put(key, entry);
+        while self.entries.len() > self.verdicts_max {
+            if let Some((key, entry)) = self.entries.pop_lru() {
+                self.unlist(&key, &entry);
+            }
         }
     }
 
@@ -146,9 +133,9 @@ impl Verdicts {
     pub fn revoked(&mut self, app: u16, endpoint_id: &str, token_ids: &[Box<str>]) -> usize {
         let ids = token_ids.iter().map(|id| &**id).chain([endpoint_id]);
         let keys: Vec<Key> = ids.filter_map(|id| self.by_id.get(id)).flatten().cloned().collect();
-        let is_meant = |key: &&Key| {
-            let entry = self.entries.peek(*key);
-            entry.is_some_and(|entry| entry.grant.is_among(app, endpoint_id, token_ids))
+        let is_meant = |key: &&Key| match self.entries.peek(*key).map(|entry| &entry.known) {
+            Some(Known::Good(grant, _)) => grant.is_among(app, endpoint_id, token_ids),
+            _ => false,
         };
         let meant: Vec<&Key> = keys.iter().filter(is_meant).collect();
         meant.iter().filter(|key| self.forget(key)).count()
@@ -156,13 +143,11 @@ impl Verdicts {
 
     /// Forgets what is known of the tokens of applications for which `is_meant`.
     pub fn forget_apps(&mut self, is_meant: impl Fn(u16) -> bool) {
-        let of_app = |key: &&Key| app_of(key).is_some_and(&is_meant);
-        let good = self.entries.iter().map(|(key, _)| key);
-        let bad = self.rejected.iter().map(|(key, _)| key);
-        let keys: Vec<Key> = good.chain(bad).filter(of_app).cloned().collect();
+        let of_app = |(key, _): &(&Key, &Entry)| app_of(key).is_some_and(&is_meant);
+        let keys: Vec<Key> =
+            self.entries.iter().filter(of_app).map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.forget(&key);
-            self.rejected.pop(&key);
         }
     }
 
@@ -173,23 +158,23 @@ impl Verdicts {
     }
 
     fn unlist(&mut self, key: &Key, entry: &Entry) {
-        let name = name(&entry.grant);
-        if let Some(keys) = self.by_id.get_mut(name) {
+        let Known::Good(grant, _) = &entry.known else { return };
+        if let Some(keys) = self.by_id.get_mut(name(grant)) {
             keys.retain(|other| other != key);
             if keys.is_empty() {
-                self.by_id.remove(name);
+                self.by_id.remove(name(grant));
             }
         }
     }
 
     /// How many verdicts are held.
     pub fn len(&self) -> usize {
-        self.entries.len() + self.rejected.len()
+        self.entries.len()
     }
 
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.rejected.is_empty()
+        self.entries.is_empty()
     }
 }
 
@@ -249,18 +234,6 @@ mod tests {
     }
 
     #[test]
-    fn bad_tokens_do_not_push_out_good_ones() {
-        let mut verdicts = Verdicts::new(8);
-        verdicts.granted(1, "t", good("e", None), 100);
-        for n in 0..1000 {
-            verdicts.rejected(1, &format!("bad {n}"), Rejection::new(404, ""), 100);
-        }
-        assert_eq!(is_good(&mut verdicts, "t", 0), Some(true));
-        assert_eq!(is_good(&mut verdicts, "bad 999", 0), Some(false));
-        assert_eq!(verdicts.len(), 1 + 2);
-    }
-
-    #[test]
     fn no_token_is_shown() {
         let mut verdicts = Verdicts::new(10);
         let grant = verdicts.granted(1, "secret", good("e", None), 100);
@@ -289,11 +262,11 @@ mod tests {
                         verdicts.find(1, &token, u64::from(id) * 60);
                     }
                 }
-                prop_assert!(verdicts.entries.len() <= 5 && verdicts.rejected.len() <= 2);
+                prop_assert!(verdicts.len() <= 5);
                 let indexed: usize = verdicts.by_id.values().map(Vec::len).sum();
-                prop_assert_eq!(indexed, verdicts.entries.len());
-                let both = verdicts.entries.iter().map(|(key, _)| key);
-                prop_assert!(both.filter(|key| verdicts.rejected.contains(*key)).count() == 0);
+                let good = verdicts.entries.iter();
+                let good = good.filter(|(_, entry)| matches!(entry.known, Known::Good(..)));
+                prop_assert_eq!(indexed, good.count());
             }
         }
     }

@@ -106,7 +106,7 @@ impl Core {
         question: Question,
         provider: Provider,
     ) -> Option<u64> {
-        if !self.asks.has_room_for(&purpose) {
+        if self.asks.is_full() {
             return None;
         }
         let number = self.asks.begin(purpose, question, provider, self.now.ms);
@@ -304,9 +304,7 @@ impl Core {
                 }
                 Due::Exhausted(number) => {
                     self.counters.asked(AskOutcome::Failed);
-                    let over_nats = !self.is_with_clerk(number);
-                    let why = if over_nats { asks::timed_out() } else { asks::too_busy() };
-                    self.attempt_failed(number, why);
+                    self.attempt_failed(number, asks::too_busy());
                 }
             }
         }

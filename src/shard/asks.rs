@@ -12,10 +12,6 @@ use crate::session::catalogue::AppId;
 /// Milliseconds between an attempt that failed and the next one.
 pub const RETRY_PAUSE_MS: u64 = 200;
 
-/// One in so many of the questions that may be under way is kept for clients that want in, so that
-/// a flood of unknown endpoint tokens does not shut them out.
-const LOGIN_SHARE: usize = 8;
-
 /// What an answer is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -120,13 +116,9 @@ impl Asks {
         }
     }
 
-    /// Whether one more can be asked now for such a purpose.
-    pub fn has_room_for(&self, purpose: &Purpose) -> bool {
-        let asks_max = match purpose {
-            Purpose::Login { .. } => self.limits.asks_max,
-            Purpose::Token { .. } => self.limits.asks_max - self.limits.asks_max / LOGIN_SHARE,
-        };
-        self.asks.len() < asks_max
+    /// Whether no more can be asked now.
+    pub fn is_full(&self) -> bool {
+        self.asks.len() >= self.limits.asks_max
     }
 
     /// Whether nothing is under way.
@@ -216,18 +208,10 @@ impl Asks {
     }
 
     /// The attempt under way cannot have reached anybody: it does not count, and the next one is
-    /// made after a pause. A client that wants in is not kept waiting for ever: once all attempts
-    /// could have been made and failed, there is no other.
+    /// made after a pause.
     pub fn excuse(&mut self, number: u64, now_ms: u64) {
-        let patience_ms =
-            u64::from(self.limits.attempts_max) * (self.limits.timeout_ms + RETRY_PAUSE_MS);
         if let Some(ask) = self.asks.get_mut(&number) {
-            let is_login = matches!(ask.purpose, Purpose::Login { .. });
-            if is_login && now_ms.saturating_sub(ask.asked_ms) >= patience_ms {
-                ask.attempts = self.limits.attempts_max;
-            } else {
-                ask.attempts = ask.attempts.saturating_sub(1);
-            }
+            ask.attempts = ask.attempts.saturating_sub(1);
         }
         self.unsent(number, now_ms);
     }
@@ -380,55 +364,15 @@ mod tests {
         assert!(matches!(asks.failed(number, 10_000), Next::Retry));
     }
 
-    fn login(asks: &mut Asks) -> u64 {
-        let connection = ConnectionKey { index: 1, generation: 1 };
-        let purpose = Purpose::Login { connection, username: "u".into(), address: None };
-        let password = Secret::new("p");
-        let question = Question::Basic { tenant: "t".into(), username: "u".into(), password };
-        let number = asks.begin(purpose, question, Provider::Cap, 0);
-        asks.attempted(number, 0);
-        number
-    }
-
-    #[test]
-    fn a_client_is_told_in_the_end_although_no_attempt_reaches_anybody() {
-        let mut asks = Asks::new(LIMITS);
-        let number = login(&mut asks);
-        let patience_ms = 2 * (1000 + RETRY_PAUSE_MS);
-        asks.excuse(number, patience_ms - 1);
-        assert_eq!(asks.due(patience_ms + RETRY_PAUSE_MS), [Due::Again(number)]);
-        asks.attempted(number, patience_ms + RETRY_PAUSE_MS);
-        asks.excuse(number, 2 * patience_ms);
-        assert_eq!(asks.due(2 * patience_ms + RETRY_PAUSE_MS), [Due::Exhausted(number)]);
-    }
-
-    #[test]
-    fn tokens_leave_room_for_clients_that_want_in() {
-        let mut asks = Asks::new(Limits { asks_max: 16, ..LIMITS });
-        let purpose = Purpose::Token { app: APP };
-        let mut tokens = 0;
-        while asks.has_room_for(&purpose) {
-            token(&mut asks, &format!("t{tokens}"));
-            tokens += 1;
-        }
-        let first = login(&mut asks);
-        assert_eq!((tokens, asks.get(first).is_some()), (14, true));
-        let purpose = asks.get(first).expect("under way").purpose.clone();
-        assert!(asks.has_room_for(&purpose));
-        login(&mut asks);
-        assert!(!asks.has_room_for(&purpose));
-    }
-
     #[test]
     fn all_who_ask_the_same_wait_for_one_answer() {
         let mut asks = Asks::new(LIMITS);
         let first = token(&mut asks, "t");
         assert_eq!(asks.of_token(APP, "t"), Some(first));
         assert_eq!(asks.of_token(AppId(1), "t"), None);
-        let purpose = Purpose::Token { app: APP };
-        assert!(asks.has_room_for(&purpose));
+        assert!(!asks.is_full());
         token(&mut asks, "u");
-        assert!(!asks.has_room_for(&purpose));
+        assert!(asks.is_full());
         assert!(asks.finish(first).is_some());
         assert_eq!(asks.of_token(APP, "t"), None);
         assert!(asks.finish(first).is_none(), "the second answer");

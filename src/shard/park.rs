@@ -18,11 +18,10 @@ impl Core {
     /// Keeps a message until question `ask` is answered.
     #[cold]
     pub(super) fn park(&mut self, index: u32, ask: u64, incoming: &Incoming<'_>) {
-        let text_bytes = incoming.topic.len() + incoming.payload.len();
-        if !self.has_room_to_park(text_bytes) {
+        let bytes = parked::message_bytes(incoming.topic.len(), incoming.payload.len());
+        if self.parked.bytes() + bytes > self.settings.auth.parked_bytes_per_shard_max {
             return self.drop_for_want_of_room(index, incoming);
         }
-        let bytes = parked::message_bytes(text_bytes);
         let connection = &mut self.connections[index as usize];
         // Far below 4 GiB: of a shard's messages no more may wait.
         connection.parked_bytes += bytes as u32;
@@ -39,12 +38,6 @@ impl Core {
             packet_id: incoming.packet_id,
         };
         self.parked.push(ask, message);
-    }
-
-    /// Whether a message of so many bytes of topic and payload may wait.
-    pub(super) fn has_room_to_park(&self, text_bytes: usize) -> bool {
-        let bytes = self.parked.bytes() + parked::message_bytes(text_bytes);
-        bytes <= self.settings.auth.parked_bytes_per_shard_max
     }
 
     /// The question that messages waited for is answered.

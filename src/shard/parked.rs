@@ -36,13 +36,13 @@ pub struct Message {
 impl Message {
     /// What it costs.
     pub fn bytes(&self) -> usize {
-        message_bytes(self.topic.len() + self.payload.len())
+        message_bytes(self.topic.len(), self.payload.len())
     }
 }
 
-/// What a message costs to keep that has so many bytes of topic and payload.
-pub fn message_bytes(text_bytes: usize) -> usize {
-    RECORD_BYTES + text_bytes
+/// What a message of such a size costs to keep.
+pub fn message_bytes(topic_bytes: usize, payload_bytes: usize) -> usize {
+    RECORD_BYTES + topic_bytes + payload_bytes
 }
 
 /// What waits of one connection.
@@ -158,12 +158,12 @@ mod tests {
         let key = |index| ConnectionKey { index, generation: 1 };
         assert_eq!(parked.forget(key(2)), 1);
         assert_eq!(parked.forget(key(2)), 0, "it has been");
-        assert_eq!(parked.bytes(), 4 * message_bytes(2), "its room is not free yet");
+        assert_eq!(parked.bytes(), 4 * message_bytes(1, 1), "its room is not free yet");
         parked.move_to(1, 3);
         assert!(parked.take(1).is_empty());
         let payloads: Vec<_> = parked.take(3).into_iter().map(|message| message.payload).collect();
         assert_eq!(payloads, [b"a"[..].into(), b"d"[..].into()] as [Box<[u8]>; 2]);
-        assert_eq!(parked.bytes(), message_bytes(2));
+        assert_eq!(parked.bytes(), message_bytes(1, 1));
         assert!(!parked.is_empty());
         assert_eq!(parked.forget_those_of(|message| *message.payload == *b"b"), 1);
         assert!(parked.is_empty() && parked.bytes() > 0, "nobody waits for it");

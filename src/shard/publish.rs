@@ -281,8 +281,7 @@ impl Core {
         match self.verdicts.find(app.0, token, self.now.ms) {
             Some(Known::Good(grant, until_ms)) => Ok((grant, until_ms)),
             Some(Known::Bad(rejection)) => Err(Stop::Drop(Drop::rejected(&rejection))),
-            // Nobody is asked for the sake of a message that could not wait for the answer.
-            None => match self.has_room_to_park(0).then(|| self.ask_token(app, token)).flatten() {
+            None => match self.ask_token(app, token) {
                 Some(ask) => Err(Stop::Park(ask)),
                 None => Err(Stop::Drop(Drop::unavailable(DropReason::ParkedFull))),
             },
