@@ -1,7 +1,6 @@
 //! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
 //! of the same connection flow on, and carried, or dropped, when the answer is there.
 
-use super::clients::Client;
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
@@ -10,7 +9,6 @@ use super::publish::{Stop, drop_reason};
 use crate::auth::Known;
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::mqtt::QoS;
-use crate::session::catalogue::AppId;
 use crate::session::{Incoming, Topic};
 use crate::telemetry::DropReason;
 
@@ -30,8 +28,6 @@ impl Core {
         }
         let message = Message {
             connection: connection.key(index),
-            client: connection.client.clone(),
-            transport: connection.comes_by(),
             topic: (*incoming.topic).into(),
             payload: incoming.payload.into(),
             qos: incoming.qos,
@@ -108,9 +104,6 @@ impl Core {
         let topic = message.topic.clone();
         let Ok(target) = catalogue.resolve(&topic) else { return };
         let Some(token) = target.token else { return };
-        if !self.may_talk(&message, target.app) {
-            return self.counters.dropped(DropReason::WrongTenant);
-        }
         // Anew: it may have been revoked while the message waited.
         let identified = self.identify(target.app, token).and_then(|(grant, _)| {
             self.check_place(&grant, target.app_version, None)?;
@@ -154,24 +147,6 @@ impl Core {
                 batch.extend_from_slice(part);
             }
         });
-    }
-
-    /// Whether the client of a message whose connection has ended could still talk for an
-    /// application. What it has proven itself by has not been revoked: then its messages would have
-    /// been forgotten.
-    fn may_talk(&self, message: &Message, app: AppId) -> bool {
-        let tenant = &self.catalogue.app(app).tenant;
-        let client = message.client.as_ref();
-        let requirement = self.settings.auth.tenants.requirement(tenant, message.transport);
-        client.is_none_or(|client| client.grant.tenant == *tenant)
-            && requirement.is_met_by(client.map(|client| client.method))
-    }
-
-    /// Forgets the messages of clients that are meant, of connections that have ended too.
-    pub(super) fn forget_parked_of(&mut self, is_meant: impl Fn(&Client) -> bool) {
-        let forgotten =
-            self.parked.forget_those_of(|message| message.client.as_deref().is_some_and(&is_meant));
-        self.counters.messages_dropped[DropReason::TokenUnvalidated.index()].add(forgotten as u64);
     }
 
     /// Forgets what waits of a connection that has been put out.

@@ -69,11 +69,6 @@ impl Core {
     ) {
         self.revoked_lately.note(credentials_id, self.now.ms);
         self.logins.forget(|grant| grant.credentials_id.as_deref() == Some(credentials_id));
-        self.forget_parked_of(|client| {
-            client.grant.credentials_id.as_deref() == Some(credentials_id)
-                && tenant.is_none_or(|tenant| *client.grant.tenant == *tenant)
-                && method.is_none_or(|method| client.method == method)
-        });
         for key in self.clients.with_credentials(credentials_id, tenant, method) {
             self.put_out(
                 key,
@@ -97,7 +92,6 @@ impl Core {
         }
         self.verdicts.forget_apps(|app| is_of_tenant(AppId(app)));
         self.resolve_all_anew();
-        self.forget_parked_of(|client| *client.grant.tenant == *tenant);
         for key in self.connections_of_tenant(tenant) {
             self.put_out(
                 key,
@@ -136,7 +130,6 @@ impl Core {
              is put out and asked about anew"
         );
         self.ask_places_again();
-        self.forget_parked_of(|_| true);
         self.revoked_lately.note_all(self.now.ms);
         self.verdicts.forget_apps(|_| true);
         self.logins.forget(|_| true);

@@ -167,35 +167,6 @@ fn a_client_whose_window_was_full_goes_on_when_what_waited_is_rejected() {
     }
 }
 
-#[test]
-fn what_waits_of_a_client_that_has_left_is_judged_by_what_is_demanded_when_it_is_carried() {
-    for (is_demanded, is_revoked, carried) in
-        [(false, false, 1), (true, false, 0), (false, true, 0)]
-    {
-        let (mut rig, desk) = rig(|setup| setup.settings.auth.client_provider = Provider::Internal);
-        // One who has proven who he is, and one who has not.
-        let proven = if is_demanded { rig.client(5, 0) } else { shown(&mut rig, 5, "7") };
-        if !is_demanded {
-            answer(&mut rig, desk.one(), client("acme", "c7"));
-        }
-        rig.say(proven, &message(5, TOPIC, 1, 7));
-        let ask = desk.one();
-        rig.leave(proven, false);
-        if is_demanded {
-            let demands = LaidDown { mqtt_tcp: Some(Requirement::Any), mqtt_tls: None };
-            rig.core.mail(Mail::Enforcement { tenant: "acme".into(), demands });
-        }
-        if is_revoked {
-            let (tenant, method) = (Some("acme".into()), Some(Method::Certificate));
-            let credentials_id = "c7".into();
-            let revocation = Revocation::Client { tenant, method, credentials_id };
-            rig.core.mail(Mail::Revoked(Arc::new(revocation)));
-        }
-        answer(&mut rig, ask, good("e"));
-        assert_eq!(rig.carry(), carried, "demanded: {is_demanded}, revoked: {is_revoked}");
-    }
-}
-
 // ---------------------------------------------------------------- certificates
 
 /// A shard that asks its desk about clients; tokens are all good.
