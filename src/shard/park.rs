@@ -36,10 +36,13 @@ impl Core {
         self.parked.push(ask, message);
     }
 
-    /// The question that messages waited for is answered.
+    /// The question that messages waited for is answered. One after the other: should a message
+    /// end its connection, those behind it still wait, and are forgotten with it, or are messages
+    /// of a connection that has ended.
     pub(super) fn release_parked(&mut self, ask: u64, known: &Known) {
         let mut held = Vec::new();
-        for message in self.parked.take(ask) {
+        for _ in 0..self.parked.count(ask) {
+            let Some(message) = self.parked.take_first(ask) else { break };
             let key = message.connection;
             if let Some(connection) = self.open_connection(key) {
                 connection.parked_bytes -= message.bytes() as u32;
@@ -151,10 +154,7 @@ impl Core {
 
     /// Forgets what waits of a connection that has been put out.
     pub(super) fn forget_parked(&mut self, key: ConnectionKey) {
-        if self.connections[key.index as usize].parked_bytes > 0 {
-            let forgotten = self.parked.forget(key);
-            self.counters.messages_dropped[DropReason::TokenUnvalidated.index()]
-                .add(forgotten as u64);
-        }
+        let forgotten = self.parked.forget(key).len() as u64;
+        self.counters.messages_dropped[DropReason::TokenUnvalidated.index()].add(forgotten);
     }
 }
