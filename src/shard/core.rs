@@ -579,8 +579,8 @@ impl Core {
         self.end_session(key, session, entering.map(|entering| *entering));
         let connection = &mut self.connections[index as usize];
         if let Some(client) = connection.client.take() {
-            self.clients.leave(&client, key);
             self.counters.clients_authenticated.sub(1);
+            self.leave_clients(key, Some(&client));
         }
         self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
         self.touch(index);

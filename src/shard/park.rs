@@ -1,6 +1,9 @@
 //! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
 //! of the same connection flow on, and carried, or dropped, when the answer is there.
 
+use std::rc::Rc;
+
+use super::clients::Client;
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
@@ -28,6 +31,8 @@ impl Core {
         }
         let message = Message {
             connection: connection.key(index),
+            client: connection.client.clone(),
+            comes_by: connection.comes_by(),
             topic: (*incoming.topic).into(),
             payload: incoming.payload.into(),
             qos: incoming.qos,
@@ -93,10 +98,22 @@ impl Core {
     /// Carries a message whose connection has ended meanwhile, or drops it. One of QoS 2 is dropped
     /// in any case: it was not acknowledged, so its client sends it again, and it must come once.
     fn end_alone(&mut self, message: Message, known: &Known) {
+        let (key, client) = (message.connection, message.client.clone());
         match known {
             Known::Good(..) if message.qos != QoS::ExactlyOnce => self.carry_alone(message),
             Known::Good(..) => {}
             Known::Bad(rejection) => self.counters.dropped(drop_reason(rejection)),
+        }
+        self.leave_clients(key, client.as_ref());
+    }
+
+    /// A revocation of a client's credentials need not find a connection any more that has ended
+    /// and of which no message waits.
+    pub(super) fn leave_clients(&mut self, key: ConnectionKey, client: Option<&Rc<Client>>) {
+        if let Some(client) = client
+            && !self.parked.holds(key)
+        {
+            self.clients.leave(client, key);
         }
     }
 
@@ -107,6 +124,10 @@ impl Core {
         let topic = message.topic.clone();
         let Ok(target) = catalogue.resolve(&topic) else { return };
         let Some(token) = target.token else { return };
+        // What its tenant demands may have changed while the message waited.
+        if self.bar(target.app, message.client.as_deref(), message.comes_by).is_some() {
+            return self.counters.dropped(DropReason::WrongTenant);
+        }
         // Anew: it may have been revoked while the message waited.
         let identified = self.identify(target.app, token).and_then(|(grant, _)| {
             self.check_place(&grant, target.app_version, None)?;
@@ -152,9 +173,13 @@ impl Core {
         });
     }
 
-    /// Forgets what waits of a connection that has been put out.
+    /// Forgets what waits of a connection that is put out, or would be if it had not ended.
     pub(super) fn forget_parked(&mut self, key: ConnectionKey) {
-        let forgotten = self.parked.forget(key).len() as u64;
-        self.counters.messages_dropped[DropReason::TokenUnvalidated.index()].add(forgotten);
+        let forgotten = self.parked.forget(key);
+        self.counters.messages_dropped[DropReason::TokenUnvalidated.index()]
+            .add(forgotten.len() as u64);
+        if let Some(message) = forgotten.first() {
+            self.leave_clients(key, message.client.as_ref());
+        }
     }
 }

@@ -3,8 +3,11 @@
 //! costs nothing for the others, however many wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
+use super::clients::Client;
 use super::correlation::ConnectionKey;
+use crate::auth::Transport;
 use crate::codec::mqtt::{PacketId, QoS};
 
 /// What a parked message costs beside its topic and payload, in bytes: this record, its places in
@@ -17,6 +20,10 @@ const RECORD_BYTES: usize = 160;
 pub struct Message {
     /// The connection it came from.
     pub connection: ConnectionKey,
+    /// Who that connection's client had proven to be: it is judged by that also when it has left.
+    pub client: Option<Rc<Client>>,
+    /// What it came by.
+    pub comes_by: Transport,
     /// Its topic, whole.
     pub topic: Box<str>,
     /// Its payload.
@@ -102,6 +109,19 @@ impl Parked {
         }
     }
 
+    /// Whether messages of a connection wait.
+    pub fn holds(&self, connection: ConnectionKey) -> bool {
+        self.places.contains_key(&connection)
+    }
+
+    /// The connections with a message for which `is_meant`.
+    pub fn connections_with(&self, is_meant: impl Fn(&Message) -> bool) -> Vec<ConnectionKey> {
+        let message = |place: &Place| self.messages.get(place);
+        let is_meant = |place: &Place| message(place).is_some_and(&is_meant);
+        let meant = self.places.iter().filter(|(_, places)| places.iter().any(is_meant));
+        meant.map(|(connection, _)| *connection).collect()
+    }
+
     /// Forgets the messages of a connection.
     pub fn forget(&mut self, connection: ConnectionKey) -> Vec<Message> {
         let places = self.places.remove(&connection).unwrap_or_default();
@@ -135,6 +155,8 @@ mod tests {
     fn message(index: u32, payload: &str) -> Message {
         Message {
             connection: connection(index),
+            client: None,
+            comes_by: Transport::MqttTcp,
             topic: "t".into(),
             payload: payload.as_bytes().into(),
             qos: QoS::AtMostOnce,
@@ -148,7 +170,11 @@ mod tests {
         for (ask, index, payload) in [(1, 1, "a"), (2, 1, "b"), (1, 2, "c"), (1, 1, "d")] {
             parked.push(ask, message(index, payload));
         }
+        let with_b = parked.connections_with(|message| *message.payload == *b"b");
+        assert_eq!(with_b, [connection(1)]);
+        assert!(parked.holds(connection(2)));
         assert_eq!(parked.forget(connection(2)).len(), 1);
+        assert!(!parked.holds(connection(2)));
         assert!(parked.forget(connection(2)).is_empty());
         parked.move_to(1, 3);
         assert_eq!((parked.count(1), parked.count(3)), (0, 2));

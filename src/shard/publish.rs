@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
+use super::clients::Client;
 use super::core::{Address, Core};
 use super::correlation::Correlation;
 use super::endpoints::Claim;
 use super::recent::{Asker, Request};
 use super::revoke::NOT_PROVEN;
-use crate::auth::{Grant, Known, Provider, Rejection};
+use crate::auth::{Grant, Known, Provider, Rejection, Transport};
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::kp1::{self, Outcome, RequestId};
 use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
@@ -103,6 +104,14 @@ pub(super) enum Stop {
     Park(u64),
     /// Its connection has been ended.
     Ended,
+}
+
+/// What keeps a client from talking for a tenant.
+pub(super) enum Bar {
+    /// It has proven to be of another.
+    OtherTenant,
+    /// It has not proven what the tenant demands.
+    NotProven,
 }
 
 impl From<Refusal> for Stop {
@@ -248,21 +257,35 @@ impl Core {
         Err(Refusal::TooManyEndpoints)
     }
 
+    /// What keeps a client that comes by a transport from talking for an application's tenant.
+    pub(super) fn bar(
+        &self,
+        app: AppId,
+        client: Option<&Client>,
+        comes_by: Transport,
+    ) -> Option<Bar> {
+        let tenant = &self.catalogue.app(app).tenant;
+        if client.is_some_and(|client| client.grant.tenant != *tenant) {
+            return Some(Bar::OtherTenant);
+        }
+        let requirement = self.settings.auth.tenants.requirement(tenant, comes_by);
+        let is_met = requirement.is_met_by(client.map(|client| client.method));
+        (!is_met).then_some(Bar::NotProven)
+    }
+
     /// A client that has proven who it is talks for its own tenant only; one that has not, where
     /// the tenant lets it. Who is not let talk at all is put out.
     fn check_tenant(&mut self, index: u32, app: AppId) -> Result<(), Stop> {
-        let tenant = &self.catalogue.app(app).tenant;
         let connection = &self.connections[index as usize];
-        let client = connection.client.as_ref();
-        if client.is_some_and(|client| client.grant.tenant != *tenant) {
-            return Err(Stop::Drop(Drop::wrong_tenant()));
-        }
-        let requirement = self.settings.auth.tenants.requirement(tenant, connection.comes_by());
-        if !requirement.is_met_by(client.map(|client| client.method)) {
-            self.counters.dropped(DropReason::WrongTenant);
-            let key = connection.key(index);
-            self.put_out(key, ReasonCode::NotAuthorized, CloseReason::NotAuthorized, NOT_PROVEN);
-            return Err(Stop::Ended);
+        match self.bar(app, connection.client.as_deref(), connection.comes_by()) {
+            None => {}
+            Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
+            Some(Bar::NotProven) => {
+                self.counters.dropped(DropReason::WrongTenant);
+                let (code, reason) = (ReasonCode::NotAuthorized, CloseReason::NotAuthorized);
+                self.put_out(connection.key(index), code, reason, NOT_PROVEN);
+                return Err(Stop::Ended);
+            }
         }
         let spoken = self.connections[index as usize].spoken.get_or_insert_default();
         if !spoken.apps.contains(&app) {
