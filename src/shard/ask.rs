@@ -106,7 +106,7 @@ impl Core {
         question: Question,
         provider: Provider,
     ) -> Option<u64> {
-        if self.asks.is_full() {
+        if self.asks.is_full(&purpose) {
             return None;
         }
         let number = self.asks.begin(purpose, question, provider, self.now.ms);

@@ -11,6 +11,8 @@ use crate::session::catalogue::AppId;
 
 /// Milliseconds between an attempt that failed and the next one.
 pub const RETRY_PAUSE_MS: u64 = 200;
+/// One question in so many is kept for logins, whatever tokens are tried.
+const LOGINS_SHARE: usize = 4;
 
 /// What an answer is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +118,13 @@ impl Asks {
         }
     }
 
-    /// Whether no more can be asked now.
-    pub fn is_full(&self) -> bool {
-        self.asks.len() >= self.limits.asks_max
+    /// Whether no more can be asked now for such a purpose. Of few questions none is kept for
+    /// logins.
+    pub fn is_full(&self, purpose: &Purpose) -> bool {
+        let Limits { asks_max, .. } = self.limits;
+        let tokens_max = asks_max - asks_max / LOGINS_SHARE;
+        let is_token = matches!(purpose, Purpose::Token { .. });
+        self.asks.len() >= asks_max || is_token && self.tokens.len() >= tokens_max
     }
 
     /// Whether nothing is under way.
@@ -370,12 +376,40 @@ mod tests {
         let first = token(&mut asks, "t");
         assert_eq!(asks.of_token(APP, "t"), Some(first));
         assert_eq!(asks.of_token(AppId(1), "t"), None);
-        assert!(!asks.is_full());
+        assert!(!asks.is_full(&Purpose::Token { app: APP }));
         token(&mut asks, "u");
-        assert!(asks.is_full());
+        assert!(asks.is_full(&Purpose::Token { app: APP }));
         assert!(asks.finish(first).is_some());
         assert_eq!(asks.of_token(APP, "t"), None);
         assert!(asks.finish(first).is_none(), "the second answer");
+    }
+
+    #[test]
+    fn tokens_leave_a_share_of_the_questions_to_logins() {
+        let limits = Limits { asks_max: 8, ..LIMITS };
+        let mut asks = Asks::new(limits);
+        let connection = ConnectionKey { index: 1, generation: 1 };
+        let login = Purpose::Login { connection, username: "user".into(), address: None };
+        let question = || Question::Basic {
+            tenant: "acme".into(),
+            username: "user".into(),
+            password: Secret::new("p"),
+        };
+        let first = token(&mut asks, "0");
+        for number in 1..6 {
+            assert!(!asks.is_full(&Purpose::Token { app: APP }));
+            token(&mut asks, &number.to_string());
+        }
+        assert!(asks.is_full(&Purpose::Token { app: APP }), "six of eight are of tokens");
+        for _ in 0..2 {
+            assert!(!asks.is_full(&login));
+            asks.begin(login.clone(), question(), Provider::Cap, 0);
+        }
+        assert!(asks.is_full(&login));
+        assert!(asks.finish(first).is_some());
+        assert!(!asks.is_full(&login) && !asks.is_full(&Purpose::Token { app: APP }));
+        asks.begin(login.clone(), question(), Provider::Cap, 0);
+        assert!(asks.is_full(&Purpose::Token { app: APP }), "no more than there are in all");
     }
 
     #[test]
