@@ -20,7 +20,7 @@ impl Core {
     #[cold]
     pub(super) fn park(&mut self, index: u32, ask: u64, incoming: &Incoming<'_>) {
         let bytes = parked::message_bytes(incoming.topic.len(), incoming.payload.len());
-        if self.parked.bytes() + bytes > self.settings.auth.parked_bytes_per_shard_max {
+        if !self.can_park(bytes) {
             return self.drop_for_want_of_room(index, incoming);
         }
         let connection = &mut self.connections[index as usize];
@@ -39,6 +39,11 @@ impl Core {
             packet_id: incoming.packet_id,
         };
         self.parked.push(ask, message);
+    }
+
+    /// Whether there is room for a message of so many bytes to wait.
+    pub(super) fn can_park(&self, bytes: usize) -> bool {
+        self.parked.bytes() + bytes <= self.settings.auth.parked_bytes_per_shard_max
     }
 
     /// The question that messages waited for is answered. One after the other: should a message
@@ -129,8 +134,9 @@ impl Core {
             return self.counters.dropped(DropReason::WrongTenant);
         }
         // Anew: it may have been revoked while the message waited.
-        let identified = self.identify(target.app, token).and_then(|(grant, _)| {
-            self.check_place(&grant, target.app_version, None)?;
+        let bytes = message.bytes();
+        let identified = self.identify(target.app, token, bytes).and_then(|(grant, _)| {
+            self.check_place(&grant, target.app_version, None, bytes)?;
             Ok(grant)
         });
         let grant = match identified {

@@ -27,7 +27,7 @@ pub(super) struct Rig {
     /// Whether sends go through.
     reads: bool,
     pub(super) heard: HashMap<u32, Vec<u8>>,
-    reports: Receiver<Report>,
+    pub(super) reports: Receiver<Report>,
 }
 
 impl Rig {

@@ -10,7 +10,8 @@ use crate::auth::{
 };
 use crate::session::catalogue::AppId;
 use crate::shard::clients::Client;
-use crate::shard::mail::Mail;
+use crate::shard::mail::{Mail, Report};
+use crate::shard::parked::message_bytes;
 use crate::telemetry::DropReason;
 
 const APP: AppId = AppId(0);
@@ -149,4 +150,30 @@ fn who_has_left_talks_for_no_other_tenant() {
     answer_well(&mut rig, "e0");
     assert_eq!(rig.carry(), 0);
     assert_eq!(dropped(&rig, DropReason::WrongTenant), 1);
+}
+
+#[test]
+fn nobody_is_asked_for_a_message_that_has_no_room_to_wait() {
+    let mut setup = Setup::plain();
+    setup.settings.auth.apps = vec![Provider::Internal];
+    setup.settings.auth.rejecting = vec![APP];
+    setup.settings.auth.parked_bytes_per_shard_max = message_bytes(TOPIC.len(), 2);
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(5, 0);
+    rig.say(index, &message(5, TOPIC, 0, 0));
+    assert_eq!((rig.core.asks.len(), dropped(&rig, DropReason::ParkedFull)), (1, 0));
+    rig.say(index, &message(5, OTHER_TOPIC, 0, 0));
+    assert_eq!((rig.core.asks.len(), dropped(&rig, DropReason::ParkedFull)), (1, 1));
+
+    // Nor where the endpoint may be in one place only.
+    let grant = EndpointGrant { endpoint_id: "e1".into(), token_id: None };
+    rig.core.verdicts.granted(APP.0, "e1", grant, u64::MAX);
+    rig.say(index, &message(5, OTHER_TOPIC, 0, 0));
+    assert_eq!(dropped(&rig, DropReason::ParkedFull), 2);
+    assert!(rig.reports.try_recv().is_err());
+
+    // The message that waits has the room it needs for the next question.
+    answer_well(&mut rig, "e0");
+    assert!(matches!(rig.reports.try_recv(), Ok(Report::EndpointWanted { .. })));
+    assert_eq!(rig.core.parked.bytes(), message_bytes(TOPIC.len(), 2));
 }
