@@ -46,9 +46,10 @@ impl Core {
         self.parked.bytes() + bytes <= self.settings.auth.parked_bytes_per_shard_max
     }
 
-    /// The question that messages waited for is answered. One after the other: should a message
-    /// end its connection, those behind it still wait, and are forgotten with it, or are messages
-    /// of a connection that has ended.
+    /// The question that messages waited for is answered. They are taken one after the other, so
+    /// that those behind a message that ends its connection fare like all others of that
+    /// connection: if it is put out, they are forgotten; if it ends for another reason, each goes
+    /// the way of a message whose connection has ended ([`Core::end_alone`]), in its turn.
     pub(super) fn release_parked(&mut self, ask: u64, known: &Known) {
         let mut held = Vec::new();
         for _ in 0..self.parked.count(ask) {

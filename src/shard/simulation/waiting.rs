@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::directed::{Rig, message};
 use super::setup::Setup;
+use super::wire::{self, Publish};
 use crate::auth::{
     ClientGrant, EndpointGrant, LaidDown, Method, Provider, Requirement, Revocation, Verdict,
 };
@@ -12,7 +13,7 @@ use crate::session::catalogue::AppId;
 use crate::shard::clients::Client;
 use crate::shard::mail::{Mail, Report};
 use crate::shard::parked::message_bytes;
-use crate::telemetry::DropReason;
+use crate::telemetry::{CloseReason, DropReason};
 
 const APP: AppId = AppId(0);
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
@@ -20,9 +21,14 @@ const OTHER_TOPIC: &str = "kp1/v1/dcx/e1/json";
 
 /// A shard whose provider answers when the test does.
 fn rig() -> Rig {
+    Rig::new(&setup())
+}
+
+fn setup() -> Setup {
     let mut setup = Setup::plain();
     setup.settings.auth.apps = vec![Provider::Internal];
-    Rig::new(&setup)
+    setup.settings.policy.receive_maximum = 10;
+    setup
 }
 
 /// The client of a connection is of a tenant, and has proven that by a password.
@@ -154,8 +160,7 @@ fn who_has_left_talks_for_no_other_tenant() {
 
 #[test]
 fn nobody_is_asked_for_a_message_that_has_no_room_to_wait() {
-    let mut setup = Setup::plain();
-    setup.settings.auth.apps = vec![Provider::Internal];
+    let mut setup = setup();
     setup.settings.auth.rejecting = vec![APP];
     setup.settings.auth.parked_bytes_per_shard_max = message_bytes(TOPIC.len(), 2);
     let mut rig = Rig::new(&setup);
@@ -176,4 +181,67 @@ fn nobody_is_asked_for_a_message_that_has_no_room_to_wait() {
     answer_well(&mut rig, "e0");
     assert!(matches!(rig.reports.try_recv(), Ok(Report::EndpointWanted { .. })));
     assert_eq!(rig.core.parked.bytes(), message_bytes(TOPIC.len(), 2));
+}
+
+/// Message `number` of a client.
+fn numbered(qos: u8, number: u16, payload_bytes: usize) -> Vec<u8> {
+    let payload = format!("{number:x<payload_bytes$}");
+    let (payload, packet_id) = (payload.as_bytes(), if qos > 0 { number } else { 0 });
+    wire::publish(4, &Publish { topic: TOPIC, payload, qos, packet_id, dup: false, alias: 0 })
+}
+
+/// The numbers of the messages that NATS gets, in order.
+fn carried(rig: &mut Rig) -> Vec<u16> {
+    let mut numbers = Vec::new();
+    loop {
+        let batch = rig.core.ledger.borrow_mut().take_for_write();
+        let Some(batch) = batch else { return numbers };
+        let text = String::from_utf8_lossy(&batch).into_owned();
+        let number = |at| text[..at].bytes().last().map(|digit| u16::from(digit - b'0'));
+        numbers.extend(text.match_indices("xxx").filter_map(|(at, _)| number(at)));
+        rig.core.ledger.borrow_mut().write_done(batch);
+    }
+}
+
+#[test]
+fn what_waits_behind_a_message_that_ends_its_connection_is_of_one_that_has_ended() {
+    let mut rig = rig();
+    let (index, other) = (rig.client(4, 0), rig.client(4, 0));
+    // The second is too large by then, which the client can only be told after the first.
+    for (qos, number, bytes) in [(1, 1, 4), (1, 2, 300), (0, 3, 4), (2, 4, 4), (1, 5, 4)] {
+        rig.say(index, &numbered(qos, number, bytes));
+    }
+    rig.say(other, &numbered(1, 6, 4));
+    rig.core.link_up(250);
+    let filler = rig.client(5, 0);
+    while !rig.core.ledger.borrow().is_full() {
+        rig.say(filler, &message(5, "kp1/v1/tsx/json", 0, 0));
+    }
+    answer_well(&mut rig, "e0");
+    assert_eq!(rig.why_closed(index), Some(CloseReason::UplinkRefused), "no room to remember it");
+    assert_eq!(rig.why_closed(other), None);
+    assert_eq!(dropped(&rig, DropReason::PayloadTooLarge), 1);
+    // That of QoS 2 is left to its client.
+    assert_eq!(carried(&mut rig), [1, 3, 5, 6]);
+    assert!(rig.core.parked.is_empty());
+}
+
+#[test]
+fn what_waits_behind_a_message_whose_connection_is_put_out_is_forgotten() {
+    let mut rig = rig();
+    let (index, other) = (rig.client(4, 0), rig.client(4, 0));
+    prove(&mut rig, other, "acme", "c");
+    for number in 1..=3 {
+        rig.say(index, &numbered(1, number, 4));
+        rig.say(other, &numbered(1, number + 3, 4));
+    }
+    // Nobody is put out at once: so by hand.
+    let demands = LaidDown { mqtt_tcp: Some(Requirement::Any), ..LaidDown::default() };
+    rig.core.settings.auth.tenants.lay_down("acme", demands);
+    answer_well(&mut rig, "e0");
+    assert_eq!(rig.why_closed(index), Some(CloseReason::NotAuthorized));
+    assert_eq!(dropped(&rig, DropReason::WrongTenant), 1, "the message that showed it");
+    assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 2);
+    assert_eq!(carried(&mut rig), [4, 5, 6]);
+    assert!(rig.core.parked.is_empty());
 }
