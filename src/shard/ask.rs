@@ -140,6 +140,7 @@ impl Core {
     }
 
     fn ask_over_nats(&mut self, number: u64) {
+        let Some(mark) = self.asks.sent(number) else { return };
         let Some(ask) = self.asks.get(number) else { return };
         let mut datum = std::mem::take(&mut self.payload_text);
         datum.clear();
@@ -152,7 +153,7 @@ impl Core {
         let address = write_request(ask, header, &self.ask_addresses, &mut datum);
         let tag = Tag {
             connection: ASKER,
-            generation: number as u32,
+            generation: mark,
             packet_id: None,
             qos: 0,
             has_request_id: false,
@@ -179,8 +180,8 @@ impl Core {
         if verdict == ledger::Verdict::Taken {
             return;
         }
-        // A tag has room for half of the number only.
-        if let Some(number) = self.asks.ending_in(tag.generation) {
+        // Of an attempt that has been given up it says nothing new.
+        if let Some(number) = self.asks.marked(tag.generation) {
             self.counters.asked(AskOutcome::NobodyThere);
             self.attempt_failed(number, asks::nobody_there());
         }

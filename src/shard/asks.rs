@@ -14,6 +14,12 @@ pub const RETRY_PAUSE_MS: u64 = 200;
 /// One question in so many is kept for logins, whatever tokens are tried.
 const LOGINS_SHARE: usize = 4;
 
+/// Bits at the end of a mark that tell the attempts of a question apart. NATS says in their order
+/// what became of them: it is not late by as many as these can count.
+const ATTEMPT_BITS: u32 = 4;
+/// The other bits of a mark, which tell questions apart.
+const NUMBER_BITS: u32 = u32::BITS - ATTEMPT_BITS;
+
 /// What an answer is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -54,6 +60,8 @@ pub struct Ask {
     /// When it was first asked: an answer says nothing of revocations since.
     pub asked_ms: u64,
     attempts: u32,
+    /// Attempts sent over NATS, the excused ones too.
+    attempts_sent: u32,
     stage: Stage,
     due_ms: u64,
 }
@@ -166,6 +174,7 @@ impl Asks {
             provider,
             asked_ms: now_ms,
             attempts: 0,
+            attempts_sent: 0,
             stage: Stage::Asked,
             due_ms: now_ms,
         };
@@ -285,11 +294,27 @@ impl Asks {
         of_app.map(|(_, number)| *number).collect()
     }
 
-    /// The question whose number ends in these bits: all that are under way are near the newest.
-    pub fn ending_in(&self, low: u32) -> Option<u64> {
-        let number = (self.next & !u64::from(u32::MAX)) | u64::from(low);
-        let number = if number > self.next { number.wrapping_sub(1 << 32) } else { number };
-        self.asks.contains_key(&number).then_some(number)
+    /// The attempt under way is sent over NATS. Returns what it is known by where there is little
+    /// room.
+    pub fn sent(&mut self, number: u64) -> Option<u32> {
+        let ask = self.asks.get_mut(&number)?;
+        ask.attempts_sent = ask.attempts_sent.wrapping_add(1);
+        self.mark(number)
+    }
+
+    fn mark(&self, number: u64) -> Option<u32> {
+        let attempt = self.asks.get(&number)?.attempts_sent % (1 << ATTEMPT_BITS);
+        Some((number as u32) << ATTEMPT_BITS | attempt)
+    }
+
+    /// The question whose attempt under way has this mark; `None` when it is under way no more:
+    /// what became of it says nothing of the next one. All questions are near the newest.
+    pub fn marked(&self, mark: u32) -> Option<u64> {
+        const TURN: u64 = 1 << NUMBER_BITS;
+        let number = (self.next & !(TURN - 1)) | u64::from(mark >> ATTEMPT_BITS);
+        let number = if number > self.next { number.wrapping_sub(TURN) } else { number };
+        let is_under_way = self.asks.get(&number).is_some_and(|ask| ask.stage == Stage::Asked);
+        (is_under_way && self.mark(number) == Some(mark)).then_some(number)
     }
 
     /// The questions whose attempt went out over NATS.
@@ -413,13 +438,30 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_known_by_the_end_of_its_number() {
-        let mut asks = Asks { next: 0x1_FFFF_FFFE, ..Asks::new(LIMITS) };
+    fn a_question_is_known_by_the_mark_of_its_attempt_under_way() {
+        let mut asks = Asks { next: 0x1_0FFF_FFFE, ..Asks::new(LIMITS) };
         let numbers = [token(&mut asks, "t"), token(&mut asks, "u")];
-        assert_eq!(numbers, [0x1_FFFF_FFFF, 0x2_0000_0000]);
-        for number in numbers {
-            assert_eq!(asks.ending_in(number as u32), Some(number));
-        }
-        assert_eq!(asks.ending_in(7), None);
+        assert_eq!(numbers, [0x1_0FFF_FFFF, 0x1_1000_0000]);
+        let marks = numbers.map(|number| asks.sent(number).expect("under way"));
+        assert_eq!(marks.map(|mark| asks.marked(mark)), numbers.map(Some));
+        assert_eq!(asks.marked(marks[1] + (7 << ATTEMPT_BITS)), None, "of no question");
+        assert_eq!(asks.sent(7), None);
+    }
+
+    #[test]
+    fn what_is_heard_of_an_attempt_that_is_over_says_nothing_of_the_next() {
+        let mut asks = Asks::new(LIMITS);
+        let number = token(&mut asks, "t");
+        let first = asks.sent(number).expect("under way");
+        assert!(matches!(asks.failed(number, 1000), Next::Retry));
+        assert_eq!(asks.marked(first), None, "in the pause");
+        asks.attempted(number, 1200);
+        let second = asks.sent(number).expect("under way");
+        assert_eq!(asks.marked(first), None, "of the one before");
+        assert_eq!(asks.marked(second), Some(number));
+        asks.excuse(number, 1300);
+        asks.attempted(number, 1500);
+        assert!(asks.sent(number).is_some());
+        assert_eq!(asks.marked(second), None, "excused, and made again");
     }
 }

@@ -10,13 +10,17 @@ use crate::auth::{
     ClientGrant, EndpointGrant, LaidDown, Method, Provider, Requirement, Revocation, Verdict,
 };
 use crate::session::catalogue::AppId;
+use crate::shard::asks;
 use crate::shard::clients::Client;
 use crate::shard::mail::{Mail, Report};
 use crate::shard::parked::message_bytes;
 use crate::telemetry::{CloseReason, DropReason};
+use crate::uplink::ledger::SubjectId;
 
 const APP: AppId = AppId(0);
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
+/// Where questions about tokens go.
+const ECAP_SUBJECT: &[u8] = b"kaa.v1.service.cm.ecap.ep-token-request";
 const OTHER_TOPIC: &str = "kp1/v1/dcx/e1/json";
 
 /// A shard whose provider answers when the test does.
@@ -244,4 +248,39 @@ fn what_waits_behind_a_message_whose_connection_is_put_out_is_forgotten() {
     assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 2);
     assert_eq!(carried(&mut rig), [4, 5, 6]);
     assert!(rig.core.parked.is_empty());
+}
+
+/// NATS has written all there is; of every question it says that nobody was there.
+fn nobody_is_there(rig: &mut Rig) {
+    let core = &mut rig.core;
+    core.ledger.borrow_mut().no_responders(Some(SubjectId::of(ECAP_SUBJECT)));
+    core.ledger.borrow_mut().pong().expect("awaited");
+    core.settle();
+}
+
+fn write(rig: &mut Rig) {
+    let batch = rig.core.ledger.borrow_mut().take_for_write().expect("a question");
+    rig.core.ledger.borrow_mut().write_done(batch);
+}
+
+#[test]
+fn that_nobody_heard_an_attempt_which_is_over_does_not_end_the_next() {
+    let mut setup = setup();
+    setup.settings.auth.apps = vec![Provider::Ecap];
+    let asks::Limits { attempts_max, timeout_ms, .. } = &mut setup.settings.auth.asks;
+    (*attempts_max, *timeout_ms) = (2, 1000);
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    write(&mut rig);
+    for ms in [1000, asks::RETRY_PAUSE_MS] {
+        rig.core.now.ms += ms;
+        rig.core.asks_due();
+    }
+    write(&mut rig);
+    nobody_is_there(&mut rig);
+    assert_eq!(rig.core.asks.len(), 1, "the second attempt is under way");
+    nobody_is_there(&mut rig);
+    assert!(rig.core.asks.is_empty(), "nobody heard the second either");
+    assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 1);
 }
