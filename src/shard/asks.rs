@@ -11,6 +11,11 @@ use crate::session::catalogue::AppId;
 
 /// Milliseconds between an attempt that failed and the next one.
 pub const RETRY_PAUSE_MS: u64 = 200;
+/// Milliseconds between two looks at the questions under way.
+pub const ASK_TICK_MS: u64 = 50;
+/// Attempts for which a question has time beside those it may make: so many may be excused, as when
+/// NATS breaks away, without the others' being cut short.
+const SPARE_ATTEMPTS: u64 = 1;
 /// One question in so many is kept for logins, whatever tokens are tried.
 const LOGINS_SHARE: usize = 4;
 
@@ -48,6 +53,23 @@ enum Stage {
     Pausing,
 }
 
+/// How long a question may take in all, whatever excuses its attempts have. It is not put off when
+/// the same is asked anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    until_ms: u64,
+    /// It waits for NATS: the time that NATS is away does not count, and `until_ms` is of a clock
+    /// that stands still meanwhile.
+    is_patient: bool,
+}
+
+impl Term {
+    /// Whether it waits for NATS.
+    pub fn is_patient(self) -> bool {
+        self.is_patient
+    }
+}
+
 /// A question under way.
 #[derive(Debug)]
 pub struct Ask {
@@ -59,6 +81,8 @@ pub struct Ask {
     pub provider: Provider,
     /// When it was first asked: an answer says nothing of revocations since.
     pub asked_ms: u64,
+    /// How long it may take.
+    pub term: Term,
     attempts: u32,
     /// Attempts sent over NATS, the excused ones too.
     attempts_sent: u32,
@@ -86,6 +110,8 @@ pub enum Due {
     Again(u64),
     /// It is time, but every attempt has been made.
     Exhausted(u64),
+    /// It has taken as long as it may.
+    Overdue(u64),
 }
 
 /// Bounds of a shard's questions.
@@ -110,10 +136,14 @@ pub struct Asks {
     tokens: HashMap<(AppId, Box<str>), u64, foldhash::fast::RandomState>,
     /// No question is due before then.
     quiet_until_ms: u64,
+    /// Since when NATS is away, if it is.
+    away_since_ms: Option<u64>,
+    /// Milliseconds that it was away before.
+    away_ms: u64,
 }
 
 impl Asks {
-    /// No questions yet.
+    /// No questions yet, and no NATS.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -123,6 +153,44 @@ impl Asks {
             asks: HashMap::default(),
             tokens: HashMap::default(),
             quiet_until_ms: u64::MAX,
+            away_since_ms: Some(0),
+            away_ms: 0,
+        }
+    }
+
+    /// NATS is there.
+    pub fn link_up(&mut self, now_ms: u64) {
+        if let Some(since_ms) = self.away_since_ms.take() {
+            self.away_ms += now_ms.saturating_sub(since_ms);
+            // Patient questions have a time again until which they may take.
+            self.quiet_until_ms = 0;
+        }
+    }
+
+    /// NATS is away.
+    pub fn link_down(&mut self, now_ms: u64) {
+        self.away_since_ms.get_or_insert(now_ms);
+    }
+
+    /// How long a question that begins now may take: as long as all its attempts, and what may be
+    /// excused. One that `is_patient` waits for NATS as long as that is away.
+    pub fn term(&self, is_patient: bool, now_ms: u64) -> Term {
+        let attempts = u64::from(self.limits.attempts_max) + SPARE_ATTEMPTS;
+        // Every attempt and every pause may be seen to be over a tick late.
+        let lifetime_ms = attempts * (self.limits.timeout_ms + RETRY_PAUSE_MS + 2 * ASK_TICK_MS);
+        let begun_ms = match is_patient {
+            true => self.away_since_ms.unwrap_or(now_ms).saturating_sub(self.away_ms),
+            false => now_ms,
+        };
+        Term { until_ms: begun_ms + lifetime_ms, is_patient }
+    }
+
+    /// When a term ends, if NATS neither goes nor comes until then.
+    fn end_ms(&self, term: Term) -> u64 {
+        match (term.is_patient, self.away_since_ms) {
+            (false, _) => term.until_ms,
+            (true, None) => term.until_ms + self.away_ms,
+            (true, Some(_)) => u64::MAX,
         }
     }
 
@@ -162,6 +230,7 @@ impl Asks {
         purpose: Purpose,
         question: Question,
         provider: Provider,
+        term: Term,
         now_ms: u64,
     ) -> u64 {
         self.number();
@@ -173,6 +242,7 @@ impl Asks {
             question,
             provider,
             asked_ms: now_ms,
+            term,
             attempts: 0,
             attempts_sent: 0,
             stage: Stage::Asked,
@@ -192,13 +262,19 @@ impl Asks {
         self.asks.get(&number)
     }
 
+    /// A question is due then, or when its term ends.
+    fn look_at(&mut self, due_ms: u64, term: Term) {
+        self.quiet_until_ms = self.quiet_until_ms.min(due_ms).min(self.end_ms(term));
+    }
+
     /// An attempt is made now.
     pub fn attempted(&mut self, number: u64, now_ms: u64) {
         if let Some(ask) = self.asks.get_mut(&number) {
             ask.attempts += 1;
             ask.stage = Stage::Asked;
             ask.due_ms = now_ms + self.limits.timeout_ms;
-            self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+            let (due_ms, term) = (ask.due_ms, ask.term);
+            self.look_at(due_ms, term);
         }
     }
 
@@ -218,7 +294,8 @@ impl Asks {
         if let Some(ask) = self.asks.get_mut(&number) {
             ask.stage = Stage::Pausing;
             ask.due_ms = now_ms + RETRY_PAUSE_MS;
-            self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+            let (due_ms, term) = (ask.due_ms, ask.term);
+            self.look_at(due_ms, term);
         }
     }
 
@@ -268,9 +345,11 @@ impl Asks {
         let mut due = Vec::new();
         self.quiet_until_ms = u64::MAX;
         for (number, ask) in &self.asks {
+            let end_ms = self.end_ms(ask.term);
             match ask.stage {
+                _ if end_ms <= now_ms => due.push(Due::Overdue(*number)),
                 _ if ask.due_ms > now_ms => {
-                    self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+                    self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms).min(end_ms);
                 }
                 Stage::Asked => due.push(Due::TimedOut(*number)),
                 Stage::Pausing if ask.attempts >= self.limits.attempts_max => {
@@ -281,9 +360,10 @@ impl Asks {
         }
         // In the order they were first asked.
         due.sort_unstable_by_key(|due| match due {
-            Due::TimedOut(number) | Due::Again(number) | Due::Exhausted(number) => {
-                number.wrapping_sub(self.next)
-            }
+            Due::TimedOut(number)
+            | Due::Again(number)
+            | Due::Exhausted(number)
+            | Due::Overdue(number) => number.wrapping_sub(self.next),
         });
         due
     }
@@ -343,125 +423,4 @@ pub fn nobody_there() -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-
-    const LIMITS: Limits = Limits { asks_max: 2, timeout_ms: 1000, attempts_max: 2 };
-    const APP: AppId = AppId(0);
-
-    fn token(asks: &mut Asks, token: &str) -> u64 {
-        let question = Question::Token { app: "app".into(), token: Secret::new(token) };
-        let number = asks.begin(Purpose::Token { app: APP }, question, Provider::Ecap, 0);
-        asks.attempted(number, 0);
-        number
-    }
-
-    #[test]
-    fn a_question_is_asked_again_after_a_pause_and_given_up_in_the_end() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        assert!(asks.due(999).is_empty());
-        assert_eq!(asks.due(1000), [Due::TimedOut(number)]);
-        assert!(matches!(asks.failed(number, 1000), Next::Retry));
-        assert!(asks.due(1000 + RETRY_PAUSE_MS - 1).is_empty());
-        assert_eq!(asks.due(1000 + RETRY_PAUSE_MS), [Due::Again(number)]);
-        asks.attempted(number, 1200);
-        assert_eq!(asks.due(2200), [Due::TimedOut(number)]);
-        assert!(matches!(asks.failed(number, 2200), Next::GiveUp(_)));
-        assert!(asks.is_empty() && asks.tokens.is_empty());
-        assert!(matches!(asks.failed(number, 2200), Next::Unknown), "late");
-    }
-
-    #[test]
-    fn who_has_a_question_still_is_waited_for_but_not_for_ever() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        assert!(asks.wait_on(number, 1000));
-        assert!(asks.due(1999).is_empty());
-        assert_eq!(asks.due(2000), [Due::TimedOut(number)]);
-        assert!(!asks.wait_on(number, 2000));
-        assert!(matches!(asks.failed(number, 2000), Next::GiveUp(_)));
-    }
-
-    #[test]
-    fn an_attempt_that_reached_nobody_does_not_count() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        for attempt in 0..10 {
-            asks.excuse(number, attempt * 1000);
-            asks.attempted(number, attempt * 1000 + RETRY_PAUSE_MS);
-        }
-        assert!(matches!(asks.failed(number, 10_000), Next::Retry));
-    }
-
-    #[test]
-    fn all_who_ask_the_same_wait_for_one_answer() {
-        let mut asks = Asks::new(LIMITS);
-        let first = token(&mut asks, "t");
-        assert_eq!(asks.of_token(APP, "t"), Some(first));
-        assert_eq!(asks.of_token(AppId(1), "t"), None);
-        assert!(!asks.is_full(&Purpose::Token { app: APP }));
-        token(&mut asks, "u");
-        assert!(asks.is_full(&Purpose::Token { app: APP }));
-        assert!(asks.finish(first).is_some());
-        assert_eq!(asks.of_token(APP, "t"), None);
-        assert!(asks.finish(first).is_none(), "the second answer");
-    }
-
-    #[test]
-    fn tokens_leave_a_share_of_the_questions_to_logins() {
-        let limits = Limits { asks_max: 8, ..LIMITS };
-        let mut asks = Asks::new(limits);
-        let connection = ConnectionKey { index: 1, generation: 1 };
-        let login = Purpose::Login { connection, username: "user".into(), address: None };
-        let question = || Question::Basic {
-            tenant: "acme".into(),
-            username: "user".into(),
-            password: Secret::new("p"),
-        };
-        let first = token(&mut asks, "0");
-        for number in 1..6 {
-            assert!(!asks.is_full(&Purpose::Token { app: APP }));
-            token(&mut asks, &number.to_string());
-        }
-        assert!(asks.is_full(&Purpose::Token { app: APP }), "six of eight are of tokens");
-        for _ in 0..2 {
-            assert!(!asks.is_full(&login));
-            asks.begin(login.clone(), question(), Provider::Cap, 0);
-        }
-        assert!(asks.is_full(&login));
-        assert!(asks.finish(first).is_some());
-        assert!(!asks.is_full(&login) && !asks.is_full(&Purpose::Token { app: APP }));
-        asks.begin(login.clone(), question(), Provider::Cap, 0);
-        assert!(asks.is_full(&Purpose::Token { app: APP }), "no more than there are in all");
-    }
-
-    #[test]
-    fn a_question_is_known_by_the_mark_of_its_attempt_under_way() {
-        let mut asks = Asks { next: 0x1_0FFF_FFFE, ..Asks::new(LIMITS) };
-        let numbers = [token(&mut asks, "t"), token(&mut asks, "u")];
-        assert_eq!(numbers, [0x1_0FFF_FFFF, 0x1_1000_0000]);
-        let marks = numbers.map(|number| asks.sent(number).expect("under way"));
-        assert_eq!(marks.map(|mark| asks.marked(mark)), numbers.map(Some));
-        assert_eq!(asks.marked(marks[1] + (7 << ATTEMPT_BITS)), None, "of no question");
-        assert_eq!(asks.sent(7), None);
-    }
-
-    #[test]
-    fn what_is_heard_of_an_attempt_that_is_over_says_nothing_of_the_next() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        let first = asks.sent(number).expect("under way");
-        assert!(matches!(asks.failed(number, 1000), Next::Retry));
-        assert_eq!(asks.marked(first), None, "in the pause");
-        asks.attempted(number, 1200);
-        let second = asks.sent(number).expect("under way");
-        assert_eq!(asks.marked(first), None, "of the one before");
-        assert_eq!(asks.marked(second), Some(number));
-        asks.excuse(number, 1300);
-        asks.attempted(number, 1500);
-        assert!(asks.sent(number).is_some());
-        assert_eq!(asks.marked(second), None, "excused, and made again");
-    }
-}
+mod tests;

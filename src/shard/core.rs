@@ -649,6 +649,7 @@ impl Core {
     /// The link is down. With `when-unavailable: refuse`, who waited for room is refused now.
     pub fn link_down(&mut self) {
         self.link_is_up = false;
+        self.asks.link_down(self.now.ms);
         if self.refuses_publications() {
             self.resume_all_waiting();
         }

@@ -1,6 +1,8 @@
 //! Messages that wait for a verdict, and what becomes of them meanwhile: single situations, set up
 //! by hand.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::directed::{Rig, message};
@@ -21,6 +23,9 @@ const APP: AppId = AppId(0);
 const TOPIC: &str = "kp1/v1/dcx/e0/json";
 /// Where questions about tokens go.
 const ECAP_SUBJECT: &[u8] = b"kaa.v1.service.cm.ecap.ep-token-request";
+const ASKS: asks::Limits = asks::Limits { asks_max: 10, timeout_ms: 1000, attempts_max: 2 };
+/// Longer than a question may take, but not by much.
+const LONG_MS: u64 = 4000;
 const OTHER_TOPIC: &str = "kp1/v1/dcx/e1/json";
 
 /// A shard whose provider answers when the test does.
@@ -33,6 +38,10 @@ fn setup() -> Setup {
     setup.settings.auth.apps = vec![Provider::Internal];
     setup.settings.policy.receive_maximum = 10;
     setup
+}
+
+fn socket() -> OwnedFd {
+    File::open("/dev/null").expect("is there").into()
 }
 
 /// The client of a connection is of a tenant, and has proven that by a password.
@@ -267,8 +276,7 @@ fn write(rig: &mut Rig) {
 fn that_nobody_heard_an_attempt_which_is_over_does_not_end_the_next() {
     let mut setup = setup();
     setup.settings.auth.apps = vec![Provider::Ecap];
-    let asks::Limits { attempts_max, timeout_ms, .. } = &mut setup.settings.auth.asks;
-    (*attempts_max, *timeout_ms) = (2, 1000);
+    setup.settings.auth.asks = ASKS;
     let mut rig = Rig::new(&setup);
     let index = rig.client(4, 0);
     rig.say(index, &message(4, TOPIC, 0, 0));
@@ -283,4 +291,87 @@ fn that_nobody_heard_an_attempt_which_is_over_does_not_end_the_next() {
     nobody_is_there(&mut rig);
     assert!(rig.core.asks.is_empty(), "nobody heard the second either");
     assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 1);
+}
+
+/// The link breaks and is mended, again and again: sooner than a question is answered. Milliseconds
+/// until `is_over`, for an hour at most.
+fn flap_until(rig: &mut Rig, is_over: impl Fn(&Rig) -> bool) -> Option<u64> {
+    for now_ms in (0..3_600_000).step_by(500) {
+        if is_over(rig) {
+            return Some(now_ms);
+        }
+        rig.core.link_down();
+        for link_is_up in [false, true] {
+            if link_is_up {
+                rig.core.link_up(4096);
+            }
+            for _ in 0..5 {
+                rig.core.now.ms += asks::ASK_TICK_MS;
+                rig.core.asks_due();
+            }
+        }
+        loop {
+            let batch = rig.core.ledger.borrow_mut().take_for_write();
+            let Some(batch) = batch else { break };
+            rig.core.ledger.borrow_mut().write_done(batch);
+        }
+        rig.core.ledger.borrow_mut().disconnected();
+        rig.turn();
+    }
+    None
+}
+
+#[test]
+fn a_login_on_a_link_that_breaks_again_and_again_is_given_up_in_time() {
+    let mut setup = setup();
+    setup.settings.auth.client_provider = Provider::Cap;
+    setup.settings.auth.asks = ASKS;
+    let mut rig = Rig::new(&setup);
+    let index = rig.core.opened(socket(), None).expect("accepted");
+    rig.say(index, b"\x10\x18\0\x04MQTT\x04\xC2\0\0\0\x01c\0\x06u@acme\0\x01p");
+    assert_eq!(rig.core.asks.len(), 1);
+    let over_ms = flap_until(&mut rig, |rig| rig.core.asks.is_empty()).expect("an end");
+    assert!((2000..=LONG_MS).contains(&over_ms), "{over_ms}");
+    assert_eq!(rig.heard[&index], [0x20, 2, 0, 3], "server unavailable");
+}
+
+#[test]
+fn a_token_on_a_link_that_breaks_again_and_again_is_given_up_when_the_link_was_up_for_long() {
+    let mut setup = setup();
+    setup.settings.auth.apps = vec![Provider::Ecap];
+    setup.settings.auth.asks = ASKS;
+    let mut rig = Rig::new(&setup);
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    // However long it is down, the message waits.
+    rig.core.link_down();
+    for _ in 0..100 {
+        rig.core.now.ms += LONG_MS;
+        rig.core.asks_due();
+    }
+    assert!(!rig.core.parked.is_empty());
+    rig.core.link_up(4096);
+    // It is up half of the time.
+    let over_ms = flap_until(&mut rig, |rig| rig.core.parked.is_empty()).expect("an end");
+    assert!((LONG_MS..=2 * LONG_MS).contains(&over_ms), "{over_ms}");
+    assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 1);
+}
+
+#[test]
+fn what_is_asked_anew_has_the_time_that_was_left() {
+    let mut rig = rig();
+    let index = rig.client(4, 0);
+    rig.say(index, &message(4, TOPIC, 0, 0));
+    let under_way = |rig: &Rig| {
+        let number = rig.core.asks.of_token(APP, "e0").expect("under way");
+        (number, rig.core.asks.get(number).expect("under way").term)
+    };
+    let (number, term) = under_way(&rig);
+    rig.core.now.ms += 1000;
+    // What is granted may have been revoked since it was asked for.
+    rig.core.revoked_lately.note("e0", rig.core.now.ms);
+    answer_well(&mut rig, "e0");
+    let (anew, term_anew) = under_way(&rig);
+    assert_ne!(anew, number);
+    assert_eq!(term_anew, term);
 }

@@ -16,7 +16,7 @@ const DEVICES_MAX: usize = 8;
 /// Rounds in which a schedule must come to rest.
 const REST_ROUNDS_MAX: usize = 200;
 /// Milliseconds between schedules: more than anything of one is remembered for.
-const GAP_MS: u64 = 700_000;
+const GAP_MS: u64 = 800_000;
 
 impl World {
     /// One schedule, whole.
