@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// doubtful.
 const IDS_MAX: usize = 4_096;
 /// Milliseconds that an id is remembered: longer than any answer is waited for.
-const REMEMBERED_MS: u64 = 660_000;
+pub const REMEMBERED_MS: u64 = 720_000;
 
 /// See the module's documentation. Times are of the shard's clock.
 #[derive(Debug, Default)]

@@ -51,19 +51,29 @@ pub enum Known {
     Bad(Rc<Rejection>),
 }
 
-#[derive(Debug)]
-struct Entry {
-    known: Known,
+struct Good {
+    grant: Rc<Grant>,
+    until_ms: u64,
+}
+
+struct Bad {
+    rejection: Rc<Rejection>,
     until_ms: u64,
 }
 
 /// Application and token in one text: a token has no NUL, nor has any MQTT text (MQTT-1.5.4-2).
 type Key = Box<str>;
 
-/// See the module's documentation. When it is full, the verdict that was used least lately goes.
+/// One verdict in so many may be against a token: who tries tokens must not push good ones out.
+const BAD_SHARE: usize = 4;
+
+/// See the module's documentation. When there are too many for tokens, or too many against, the one
+/// of these that was used least lately goes.
 pub struct Verdicts {
-    entries: LruCache<Key, Entry, RandomState>,
-    verdicts_max: usize,
+    good: LruCache<Key, Good, RandomState>,
+    bad: LruCache<Key, Bad, RandomState>,
+    good_max: usize,
+    bad_max: usize,
     /// By the id a revocation would name: the token's, or the endpoint's where the token has none.
     by_id: HashMap<Box<str>, Vec<Key>, RandomState>,
 }
@@ -71,16 +81,19 @@ pub struct Verdicts {
 impl fmt::Debug for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The keys hold tokens.
-        f.debug_struct("Verdicts").field("len", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("Verdicts").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl Verdicts {
-    /// Holds `verdicts_max` of them, at least one.
+    /// Holds `verdicts_max` of them, a quarter of these against tokens; at least one of each kind.
     pub fn new(verdicts_max: usize) -> Self {
+        let bad_max = (verdicts_max / BAD_SHARE).max(1);
         Self {
-            entries: LruCache::unbounded_with_hasher(RandomState::default()),
-            verdicts_max: verdicts_max.max(1),
+            good: LruCache::unbounded_with_hasher(RandomState::default()),
+            bad: LruCache::unbounded_with_hasher(RandomState::default()),
+            good_max: verdicts_max.saturating_sub(bad_max).max(1),
+            bad_max,
             by_id: HashMap::default(),
         }
     }
@@ -88,9 +101,14 @@ impl Verdicts {
     /// What is known of a token at `now_ms`.
     pub fn find(&mut self, app: u16, token: &str, now_ms: u64) -> Option<Known> {
         let key = key(app, token);
-        let entry = self.entries.get(&key)?;
-        if entry.until_ms > now_ms {
-            return Some(entry.known.clone());
+        if let Some(Good { grant, until_ms }) = self.good.get(&key) {
+            if *until_ms > now_ms {
+                return Some(Known::Good(grant.clone(), *until_ms));
+            }
+        } else if let Some(Bad { rejection, until_ms }) = self.bad.get(&key)
+            && *until_ms > now_ms
+        {
+            return Some(Known::Bad(rejection.clone()));
         }
         self.forget(&key);
         None
@@ -109,7 +127,12 @@ impl Verdicts {
         let key = key(app, token);
         self.forget(&key);
         self.by_id.entry(name(&grant).into()).or_default().push(key.clone());
-        self.put(key, Entry { known: Known::Good(grant.clone(), until_ms), until_ms });
+        self.good.put(key, Good { grant: grant.clone(), until_ms });
+        if self.good.len() > self.good_max
+            && let Some((key, good)) = self.good.pop_lru()
+        {
+            self.unlist(&key, &good.grant);
+        }
         grant
     }
 
@@ -117,15 +140,9 @@ impl Verdicts {
     pub fn rejected(&mut self, app: u16, token: &str, rejection: Rejection, until_ms: u64) {
         let key = key(app, token);
         self.forget(&key);
-        self.put(key, Entry { known: Known::Bad(Rc::new(rejection)), until_ms });
-    }
-
-    fn put(&mut self, key: Key, entry: Entry) {
-        self.entries.put(key, entry);
-        while self.entries.len() > self.verdicts_max {
-            if let Some((key, entry)) = self.entries.pop_lru() {
-                self.unlist(&key, &entry);
-            }
+        self.bad.put(key, Bad { rejection: Rc::new(rejection), until_ms });
+        if self.bad.len() > self.bad_max {
+            self.bad.pop_lru();
         }
     }
 
@@ -133,9 +150,9 @@ impl Verdicts {
     pub fn revoked(&mut self, app: u16, endpoint_id: &str, token_ids: &[Box<str>]) -> usize {
         let ids = token_ids.iter().map(|id| &**id).chain([endpoint_id]);
         let keys: Vec<Key> = ids.filter_map(|id| self.by_id.get(id)).flatten().cloned().collect();
-        let is_meant = |key: &&Key| match self.entries.peek(*key).map(|entry| &entry.known) {
-            Some(Known::Good(grant, _)) => grant.is_among(app, endpoint_id, token_ids),
-            _ => false,
+        let is_meant = |key: &&Key| {
+            let good = self.good.peek(*key);
+            good.is_some_and(|good| good.grant.is_among(app, endpoint_id, token_ids))
         };
         let meant: Vec<&Key> = keys.iter().filter(is_meant).collect();
         meant.iter().filter(|key| self.forget(key)).count()
@@ -143,22 +160,24 @@ impl Verdicts {
 
     /// Forgets what is known of the tokens of applications for which `is_meant`.
     pub fn forget_apps(&mut self, is_meant: impl Fn(u16) -> bool) {
-        let of_app = |(key, _): &(&Key, &Entry)| app_of(key).is_some_and(&is_meant);
+        let keys = self.good.iter().map(|(key, _)| key).chain(self.bad.iter().map(|(key, _)| key));
         let keys: Vec<Key> =
-            self.entries.iter().filter(of_app).map(|(key, _)| key.clone()).collect();
+            keys.filter(|key| app_of(key).is_some_and(&is_meant)).cloned().collect();
         for key in keys {
             self.forget(&key);
         }
     }
 
+    /// Whether anything was known of a token.
     fn forget(&mut self, key: &Key) -> bool {
-        let Some(entry) = self.entries.pop(key) else { return false };
-        self.unlist(key, &entry);
-        true
+        if let Some(good) = self.good.pop(key) {
+            self.unlist(key, &good.grant);
+            return true;
+        }
+        self.bad.pop(key).is_some()
     }
 
-    fn unlist(&mut self, key: &Key, entry: &Entry) {
-        let Known::Good(grant, _) = &entry.known else { return };
+    fn unlist(&mut self, key: &Key, grant: &Grant) {
         if let Some(keys) = self.by_id.get_mut(name(grant)) {
             keys.retain(|other| other != key);
             if keys.is_empty() {
@@ -169,12 +188,12 @@ impl Verdicts {
 
     /// How many verdicts are held.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.good.len() + self.bad.len()
     }
 
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.good.is_empty() && self.bad.is_empty()
     }
 }
 
@@ -234,6 +253,26 @@ mod tests {
     }
 
     #[test]
+    fn bad_tokens_push_out_bad_ones_only_and_good_ones_good_ones() {
+        let mut verdicts = Verdicts::new(8);
+        verdicts.granted(1, "good", good("e", None), 100);
+        for number in 0..20 {
+            verdicts.rejected(1, &format!("bad-{number}"), Rejection::new(404, "unknown"), 100);
+        }
+        assert_eq!(is_good(&mut verdicts, "good", 0), Some(true));
+        assert_eq!(is_good(&mut verdicts, "bad-17", 0), None);
+        for number in 0..20 {
+            verdicts.granted(1, &format!("good-{number}"), good("e", None), 100);
+        }
+        assert_eq!(is_good(&mut verdicts, "good", 0), None);
+        assert_eq!(is_good(&mut verdicts, "good-14", 0), Some(true));
+        for bad in ["bad-18", "bad-19"] {
+            assert_eq!(is_good(&mut verdicts, bad, 0), Some(false));
+        }
+        assert_eq!(verdicts.len(), 8);
+    }
+
+    #[test]
     fn no_token_is_shown() {
         let mut verdicts = Verdicts::new(10);
         let grant = verdicts.granted(1, "secret", good("e", None), 100);
@@ -262,11 +301,11 @@ mod tests {
                         verdicts.find(1, &token, u64::from(id) * 60);
                     }
                 }
-                prop_assert!(verdicts.len() <= 5);
+                prop_assert!(verdicts.good.len() <= 4 && verdicts.bad.len() <= 1);
+                let is_both = |(key, _): (&Key, &Good)| verdicts.bad.contains(key);
+                prop_assert!(!verdicts.good.iter().any(is_both));
                 let indexed: usize = verdicts.by_id.values().map(Vec::len).sum();
-                let good = verdicts.entries.iter();
-                let good = good.filter(|(_, entry)| matches!(entry.known, Known::Good(..)));
-                prop_assert_eq!(indexed, good.count());
+                prop_assert_eq!(indexed, verdicts.good.len());
             }
         }
     }

@@ -2,7 +2,7 @@
 //! (16/ECAP, 22/CAP), or from the clerks of this process. Every answer ends in
 //! [`Core::answered`].
 
-use super::asks::{self, Ask, Due, Next, Purpose};
+use super::asks::{self, Ask, Due, Next, Purpose, Term};
 use super::core::{Address, Core};
 use crate::auth::{
     CertificateName, ClientGrant, EndpointGrant, Known, Provider, Question, Rejection, Ticket,
@@ -10,7 +10,7 @@ use crate::auth::{
 };
 use crate::codec::avro::{Header, cap, ecap};
 use crate::codec::subjects;
-use crate::config::Secret;
+use crate::config::{Secret, WhenUnavailable};
 use crate::session::catalogue::AppId;
 use crate::telemetry::AskOutcome;
 use crate::uplink::ledger::{self, Tag};
@@ -106,10 +106,21 @@ impl Core {
         question: Question,
         provider: Provider,
     ) -> Option<u64> {
-        if self.asks.is_full() {
+        let term = self.asks.term(self.is_patient(&purpose, provider), self.now.ms);
+        self.ask_within(term, purpose, question, provider)
+    }
+
+    fn ask_within(
+        &mut self,
+        term: Term,
+        purpose: Purpose,
+        question: Question,
+        provider: Provider,
+    ) -> Option<u64> {
+        if self.asks.is_full(&purpose) {
             return None;
         }
-        let number = self.asks.begin(purpose, question, provider, self.now.ms);
+        let number = self.asks.begin(purpose, question, provider, term, self.now.ms);
         self.attempt(number);
         Some(number)
     }
@@ -140,6 +151,7 @@ impl Core {
     }
 
     fn ask_over_nats(&mut self, number: u64) {
+        let Some(mark) = self.asks.sent(number) else { return };
         let Some(ask) = self.asks.get(number) else { return };
         let mut datum = std::mem::take(&mut self.payload_text);
         datum.clear();
@@ -152,7 +164,7 @@ impl Core {
         let address = write_request(ask, header, &self.ask_addresses, &mut datum);
         let tag = Tag {
             connection: ASKER,
-            generation: number as u32,
+            generation: mark,
             packet_id: None,
             qos: 0,
             has_request_id: false,
@@ -179,8 +191,8 @@ impl Core {
         if verdict == ledger::Verdict::Taken {
             return;
         }
-        // A tag has room for half of the number only.
-        if let Some(number) = self.asks.ending_in(tag.generation) {
+        // Of an attempt that has been given up it says nothing new.
+        if let Some(number) = self.asks.marked(tag.generation) {
             self.counters.asked(AskOutcome::NobodyThere);
             self.attempt_failed(number, asks::nobody_there());
         }
@@ -237,20 +249,24 @@ impl Core {
 
     /// Asks the same under a new number: no answer to the old one counts any more.
     pub(super) fn ask_anew(&mut self, number: u64) {
-        let Some(Ask { purpose, question, provider, .. }) = self.asks.finish(number) else {
+        let Some(Ask { purpose, question, provider, term, .. }) = self.asks.finish(number) else {
             return;
         };
         // There is room: one has just gone.
-        if let Some(anew) = self.ask(purpose, question, provider) {
+        if let Some(anew) = self.ask_within(term, purpose, question, provider) {
             self.parked.move_to(number, anew);
         }
     }
 
     fn attempt_failed(&mut self, number: u64, why: Rejection) {
         if let Next::GiveUp(ask) = self.asks.failed(number, self.now.ms) {
-            self.log_asking("a credentials service cannot say who somebody is");
-            self.conclude(number, *ask, Verdict::Rejected(why));
+            self.give_ask_up(number, *ask, why);
         }
+    }
+
+    fn give_ask_up(&mut self, number: u64, ask: Ask, why: Rejection) {
+        self.log_asking("a credentials service cannot say who somebody is");
+        self.conclude(number, ask, Verdict::Rejected(why));
     }
 
     /// The end of a question.
@@ -286,8 +302,8 @@ impl Core {
         }
     }
 
-    /// Looks at what has waited long enough. To be called every [`ASK_TICK_MS`] while anything is
-    /// asked.
+    /// Looks at what has waited long enough. To be called every [`asks::ASK_TICK_MS`] while
+    /// anything is asked.
     pub(super) fn asks_due(&mut self) {
         for due in self.asks.due(self.now.ms) {
             match due {
@@ -306,6 +322,12 @@ impl Core {
                     self.counters.asked(AskOutcome::Failed);
                     self.attempt_failed(number, asks::too_busy());
                 }
+                Due::Overdue(number) => {
+                    self.counters.asked(AskOutcome::TimedOut);
+                    if let Some(ask) = self.asks.finish(number) {
+                        self.give_ask_up(number, ask, asks::timed_out());
+                    }
+                }
             }
         }
     }
@@ -316,16 +338,19 @@ impl Core {
 
     /// While NATS is away, messages wait for it, and so do the questions they depend on. A client
     /// that wants in is told instead.
+    fn is_patient(&self, purpose: &Purpose, provider: Provider) -> bool {
+        self.settings.when_unavailable == WhenUnavailable::Wait
+            && provider.is_over_nats()
+            && matches!(purpose, Purpose::Token { .. })
+    }
+
     fn must_be_patient(&self, number: u64) -> bool {
-        let is_patient =
-            |ask: &Ask| ask.provider.is_over_nats() && matches!(ask.purpose, Purpose::Token { .. });
-        !self.link_is_up
-            && !self.refuses_publications()
-            && self.asks.get(number).is_some_and(is_patient)
+        !self.link_is_up && self.asks.get(number).is_some_and(|ask| ask.term.is_patient())
     }
 
     /// The link is up again: what was asked on the one before, or its answer, may be lost.
     pub(super) fn ask_again_over_nats(&mut self) {
+        self.asks.link_up(self.now.ms);
         for number in self.asks.over_nats() {
             self.asks.excuse(number, self.now.ms);
         }
@@ -337,9 +362,6 @@ impl Core {
         }
     }
 }
-
-/// Milliseconds between two looks at the questions under way.
-pub(super) const ASK_TICK_MS: u64 = 50;
 
 /// The correlationId of a question.
 fn correlation(replica: &str, number: u64) -> String {

@@ -11,6 +11,19 @@ use crate::session::catalogue::AppId;
 
 /// Milliseconds between an attempt that failed and the next one.
 pub const RETRY_PAUSE_MS: u64 = 200;
+/// Milliseconds between two looks at the questions under way.
+pub const ASK_TICK_MS: u64 = 50;
+/// Attempts for which a question has time beside those it may make: so many may be excused, as when
+/// NATS breaks away, without the others' being cut short.
+const SPARE_ATTEMPTS: u64 = 1;
+/// One question in so many is kept for logins, whatever tokens are tried.
+const LOGINS_SHARE: usize = 4;
+
+/// Bits at the end of a mark that tell the attempts of a question apart. NATS says in their order
+/// what became of them: it is not late by as many as these can count.
+const ATTEMPT_BITS: u32 = 4;
+/// The other bits of a mark, which tell questions apart.
+const NUMBER_BITS: u32 = u32::BITS - ATTEMPT_BITS;
 
 /// What an answer is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +53,23 @@ enum Stage {
     Pausing,
 }
 
+/// How long a question may take in all, whatever excuses its attempts have. It is not put off when
+/// the same is asked anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    until_ms: u64,
+    /// It waits for NATS: the time that NATS is away does not count, and `until_ms` is of a clock
+    /// that stands still meanwhile.
+    is_patient: bool,
+}
+
+impl Term {
+    /// Whether it waits for NATS.
+    pub fn is_patient(self) -> bool {
+        self.is_patient
+    }
+}
+
 /// A question under way.
 #[derive(Debug)]
 pub struct Ask {
@@ -51,7 +81,11 @@ pub struct Ask {
     pub provider: Provider,
     /// When it was first asked: an answer says nothing of revocations since.
     pub asked_ms: u64,
+    /// How long it may take.
+    pub term: Term,
     attempts: u32,
+    /// Attempts sent over NATS, the excused ones too.
+    attempts_sent: u32,
     stage: Stage,
     due_ms: u64,
 }
@@ -76,6 +110,8 @@ pub enum Due {
     Again(u64),
     /// It is time, but every attempt has been made.
     Exhausted(u64),
+    /// It has taken as long as it may.
+    Overdue(u64),
 }
 
 /// Bounds of a shard's questions.
@@ -100,10 +136,14 @@ pub struct Asks {
     tokens: HashMap<(AppId, Box<str>), u64, foldhash::fast::RandomState>,
     /// No question is due before then.
     quiet_until_ms: u64,
+    /// Since when NATS is away, if it is.
+    away_since_ms: Option<u64>,
+    /// Milliseconds that it was away before.
+    away_ms: u64,
 }
 
 impl Asks {
-    /// No questions yet.
+    /// No questions yet, and no NATS.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -113,12 +153,54 @@ impl Asks {
             asks: HashMap::default(),
             tokens: HashMap::default(),
             quiet_until_ms: u64::MAX,
+            away_since_ms: Some(0),
+            away_ms: 0,
         }
     }
 
-    /// Whether no more can be asked now.
-    pub fn is_full(&self) -> bool {
-        self.asks.len() >= self.limits.asks_max
+    /// NATS is there.
+    pub fn link_up(&mut self, now_ms: u64) {
+        if let Some(since_ms) = self.away_since_ms.take() {
+            self.away_ms += now_ms.saturating_sub(since_ms);
+            // Patient questions have a time again until which they may take.
+            self.quiet_until_ms = 0;
+        }
+    }
+
+    /// NATS is away.
+    pub fn link_down(&mut self, now_ms: u64) {
+        self.away_since_ms.get_or_insert(now_ms);
+    }
+
+    /// How long a question that begins now may take: as long as all its attempts, and what may be
+    /// excused. One that `is_patient` waits for NATS as long as that is away.
+    pub fn term(&self, is_patient: bool, now_ms: u64) -> Term {
+        let attempts = u64::from(self.limits.attempts_max) + SPARE_ATTEMPTS;
+        // Every attempt and every pause may be seen to be over a tick late.
+        let lifetime_ms = attempts * (self.limits.timeout_ms + RETRY_PAUSE_MS + 2 * ASK_TICK_MS);
+        let begun_ms = match is_patient {
+            true => self.away_since_ms.unwrap_or(now_ms).saturating_sub(self.away_ms),
+            false => now_ms,
+        };
+        Term { until_ms: begun_ms + lifetime_ms, is_patient }
+    }
+
+    /// When a term ends, if NATS neither goes nor comes until then.
+    fn end_ms(&self, term: Term) -> u64 {
+        match (term.is_patient, self.away_since_ms) {
+            (false, _) => term.until_ms,
+            (true, None) => term.until_ms + self.away_ms,
+            (true, Some(_)) => u64::MAX,
+        }
+    }
+
+    /// Whether no more can be asked now for such a purpose. Of few questions none is kept for
+    /// logins.
+    pub fn is_full(&self, purpose: &Purpose) -> bool {
+        let Limits { asks_max, .. } = self.limits;
+        let tokens_max = asks_max - asks_max / LOGINS_SHARE;
+        let is_token = matches!(purpose, Purpose::Token { .. });
+        self.asks.len() >= asks_max || is_token && self.tokens.len() >= tokens_max
     }
 
     /// Whether nothing is under way.
@@ -148,6 +230,7 @@ impl Asks {
         purpose: Purpose,
         question: Question,
         provider: Provider,
+        term: Term,
         now_ms: u64,
     ) -> u64 {
         self.number();
@@ -159,7 +242,9 @@ impl Asks {
             question,
             provider,
             asked_ms: now_ms,
+            term,
             attempts: 0,
+            attempts_sent: 0,
             stage: Stage::Asked,
             due_ms: now_ms,
         };
@@ -177,13 +262,19 @@ impl Asks {
         self.asks.get(&number)
     }
 
+    /// A question is due then, or when its term ends.
+    fn look_at(&mut self, due_ms: u64, term: Term) {
+        self.quiet_until_ms = self.quiet_until_ms.min(due_ms).min(self.end_ms(term));
+    }
+
     /// An attempt is made now.
     pub fn attempted(&mut self, number: u64, now_ms: u64) {
         if let Some(ask) = self.asks.get_mut(&number) {
             ask.attempts += 1;
             ask.stage = Stage::Asked;
             ask.due_ms = now_ms + self.limits.timeout_ms;
-            self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+            let (due_ms, term) = (ask.due_ms, ask.term);
+            self.look_at(due_ms, term);
         }
     }
 
@@ -203,7 +294,8 @@ impl Asks {
         if let Some(ask) = self.asks.get_mut(&number) {
             ask.stage = Stage::Pausing;
             ask.due_ms = now_ms + RETRY_PAUSE_MS;
-            self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+            let (due_ms, term) = (ask.due_ms, ask.term);
+            self.look_at(due_ms, term);
         }
     }
 
@@ -253,9 +345,11 @@ impl Asks {
         let mut due = Vec::new();
         self.quiet_until_ms = u64::MAX;
         for (number, ask) in &self.asks {
+            let end_ms = self.end_ms(ask.term);
             match ask.stage {
+                _ if end_ms <= now_ms => due.push(Due::Overdue(*number)),
                 _ if ask.due_ms > now_ms => {
-                    self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms);
+                    self.quiet_until_ms = self.quiet_until_ms.min(ask.due_ms).min(end_ms);
                 }
                 Stage::Asked => due.push(Due::TimedOut(*number)),
                 Stage::Pausing if ask.attempts >= self.limits.attempts_max => {
@@ -266,9 +360,10 @@ impl Asks {
         }
         // In the order they were first asked.
         due.sort_unstable_by_key(|due| match due {
-            Due::TimedOut(number) | Due::Again(number) | Due::Exhausted(number) => {
-                number.wrapping_sub(self.next)
-            }
+            Due::TimedOut(number)
+            | Due::Again(number)
+            | Due::Exhausted(number)
+            | Due::Overdue(number) => number.wrapping_sub(self.next),
         });
         due
     }
@@ -279,11 +374,27 @@ impl Asks {
         of_app.map(|(_, number)| *number).collect()
     }
 
-    /// The question whose number ends in these bits: all that are under way are near the newest.
-    pub fn ending_in(&self, low: u32) -> Option<u64> {
-        let number = (self.next & !u64::from(u32::MAX)) | u64::from(low);
-        let number = if number > self.next { number.wrapping_sub(1 << 32) } else { number };
-        self.asks.contains_key(&number).then_some(number)
+    /// The attempt under way is sent over NATS. Returns what it is known by where there is little
+    /// room.
+    pub fn sent(&mut self, number: u64) -> Option<u32> {
+        let ask = self.asks.get_mut(&number)?;
+        ask.attempts_sent = ask.attempts_sent.wrapping_add(1);
+        self.mark(number)
+    }
+
+    fn mark(&self, number: u64) -> Option<u32> {
+        let attempt = self.asks.get(&number)?.attempts_sent % (1 << ATTEMPT_BITS);
+        Some((number as u32) << ATTEMPT_BITS | attempt)
+    }
+
+    /// The question whose attempt under way has this mark; `None` when it is under way no more:
+    /// what became of it says nothing of the next one. All questions are near the newest.
+    pub fn marked(&self, mark: u32) -> Option<u64> {
+        const TURN: u64 = 1 << NUMBER_BITS;
+        let number = (self.next & !(TURN - 1)) | u64::from(mark >> ATTEMPT_BITS);
+        let number = if number > self.next { number.wrapping_sub(TURN) } else { number };
+        let is_under_way = self.asks.get(&number).is_some_and(|ask| ask.stage == Stage::Asked);
+        (is_under_way && self.mark(number) == Some(mark)).then_some(number)
     }
 
     /// The questions whose attempt went out over NATS.
@@ -312,80 +423,4 @@ pub fn nobody_there() -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-
-    const LIMITS: Limits = Limits { asks_max: 2, timeout_ms: 1000, attempts_max: 2 };
-    const APP: AppId = AppId(0);
-
-    fn token(asks: &mut Asks, token: &str) -> u64 {
-        let question = Question::Token { app: "app".into(), token: Secret::new(token) };
-        let number = asks.begin(Purpose::Token { app: APP }, question, Provider::Ecap, 0);
-        asks.attempted(number, 0);
-        number
-    }
-
-    #[test]
-    fn a_question_is_asked_again_after_a_pause_and_given_up_in_the_end() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        assert!(asks.due(999).is_empty());
-        assert_eq!(asks.due(1000), [Due::TimedOut(number)]);
-        assert!(matches!(asks.failed(number, 1000), Next::Retry));
-        assert!(asks.due(1000 + RETRY_PAUSE_MS - 1).is_empty());
-        assert_eq!(asks.due(1000 + RETRY_PAUSE_MS), [Due::Again(number)]);
-        asks.attempted(number, 1200);
-        assert_eq!(asks.due(2200), [Due::TimedOut(number)]);
-        assert!(matches!(asks.failed(number, 2200), Next::GiveUp(_)));
-        assert!(asks.is_empty() && asks.tokens.is_empty());
-        assert!(matches!(asks.failed(number, 2200), Next::Unknown), "late");
-    }
-
-    #[test]
-    fn who_has_a_question_still_is_waited_for_but_not_for_ever() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        assert!(asks.wait_on(number, 1000));
-        assert!(asks.due(1999).is_empty());
-        assert_eq!(asks.due(2000), [Due::TimedOut(number)]);
-        assert!(!asks.wait_on(number, 2000));
-        assert!(matches!(asks.failed(number, 2000), Next::GiveUp(_)));
-    }
-
-    #[test]
-    fn an_attempt_that_reached_nobody_does_not_count() {
-        let mut asks = Asks::new(LIMITS);
-        let number = token(&mut asks, "t");
-        for attempt in 0..10 {
-            asks.excuse(number, attempt * 1000);
-            asks.attempted(number, attempt * 1000 + RETRY_PAUSE_MS);
-        }
-        assert!(matches!(asks.failed(number, 10_000), Next::Retry));
-    }
-
-    #[test]
-    fn all_who_ask_the_same_wait_for_one_answer() {
-        let mut asks = Asks::new(LIMITS);
-        let first = token(&mut asks, "t");
-        assert_eq!(asks.of_token(APP, "t"), Some(first));
-        assert_eq!(asks.of_token(AppId(1), "t"), None);
-        assert!(!asks.is_full());
-        token(&mut asks, "u");
-        assert!(asks.is_full());
-        assert!(asks.finish(first).is_some());
-        assert_eq!(asks.of_token(APP, "t"), None);
-        assert!(asks.finish(first).is_none(), "the second answer");
-    }
-
-    #[test]
-    fn a_question_is_known_by_the_end_of_its_number() {
-        let mut asks = Asks { next: 0x1_FFFF_FFFE, ..Asks::new(LIMITS) };
-        let numbers = [token(&mut asks, "t"), token(&mut asks, "u")];
-        assert_eq!(numbers, [0x1_FFFF_FFFF, 0x2_0000_0000]);
-        for number in numbers {
-            assert_eq!(asks.ending_in(number as u32), Some(number));
-        }
-        assert_eq!(asks.ending_in(7), None);
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! The clients of a shard that have proven who they are, found by what a revocation names.
+//! The clients of a shard that have proven who they are, found by what a revocation names: those of
+//! open connections, and of ended ones of which messages still wait.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -43,7 +44,7 @@ impl Clients {
         groups[at].client.clone()
     }
 
-    /// The connection has ended.
+    /// The connection has ended, and no message of it waits.
     pub fn leave(&mut self, client: &Rc<Client>, connection: ConnectionKey) {
         let Some(id) = &client.grant.credentials_id else { return };
         let Some(groups) = self.by_credentials.get_mut(id) else { return };

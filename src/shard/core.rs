@@ -579,8 +579,8 @@ impl Core {
         self.end_session(key, session, entering.map(|entering| *entering));
         let connection = &mut self.connections[index as usize];
         if let Some(client) = connection.client.take() {
-            self.clients.leave(&client, key);
             self.counters.clients_authenticated.sub(1);
+            self.leave_clients(key, Some(&client));
         }
         self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
         self.touch(index);
@@ -649,6 +649,7 @@ impl Core {
     /// The link is down. With `when-unavailable: refuse`, who waited for room is refused now.
     pub fn link_down(&mut self) {
         self.link_is_up = false;
+        self.asks.link_down(self.now.ms);
         if self.refuses_publications() {
             self.resume_all_waiting();
         }

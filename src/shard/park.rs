@@ -1,6 +1,9 @@
 //! Messages whose endpoint token is being asked about: kept aside in order, so that other endpoints
 //! of the same connection flow on, and carried, or dropped, when the answer is there.
 
+use std::rc::Rc;
+
+use super::clients::Client;
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
@@ -17,7 +20,7 @@ impl Core {
     #[cold]
     pub(super) fn park(&mut self, index: u32, ask: u64, incoming: &Incoming<'_>) {
         let bytes = parked::message_bytes(incoming.topic.len(), incoming.payload.len());
-        if self.parked.bytes() + bytes > self.settings.auth.parked_bytes_per_shard_max {
+        if !self.can_park(bytes) {
             return self.drop_for_want_of_room(index, incoming);
         }
         let connection = &mut self.connections[index as usize];
@@ -28,6 +31,8 @@ impl Core {
         }
         let message = Message {
             connection: connection.key(index),
+            client: connection.client.clone(),
+            comes_by: connection.comes_by(),
             topic: (*incoming.topic).into(),
             payload: incoming.payload.into(),
             qos: incoming.qos,
@@ -36,10 +41,19 @@ impl Core {
         self.parked.push(ask, message);
     }
 
-    /// The question that messages waited for is answered.
+    /// Whether there is room for a message of so many bytes to wait.
+    pub(super) fn can_park(&self, bytes: usize) -> bool {
+        self.parked.bytes() + bytes <= self.settings.auth.parked_bytes_per_shard_max
+    }
+
+    /// The question that messages waited for is answered. They are taken one after the other, so
+    /// that those behind a message that ends its connection fare like all others of that
+    /// connection: if it is put out, they are forgotten; if it ends for another reason, each goes
+    /// the way of a message whose connection has ended ([`Core::end_alone`]), in its turn.
     pub(super) fn release_parked(&mut self, ask: u64, known: &Known) {
         let mut held = Vec::new();
-        for message in self.parked.take(ask) {
+        for _ in 0..self.parked.count(ask) {
+            let Some(message) = self.parked.take_first(ask) else { break };
             let key = message.connection;
             if let Some(connection) = self.open_connection(key) {
                 connection.parked_bytes -= message.bytes() as u32;
@@ -90,10 +104,22 @@ impl Core {
     /// Carries a message whose connection has ended meanwhile, or drops it. One of QoS 2 is dropped
     /// in any case: it was not acknowledged, so its client sends it again, and it must come once.
     fn end_alone(&mut self, message: Message, known: &Known) {
+        let (key, client) = (message.connection, message.client.clone());
         match known {
             Known::Good(..) if message.qos != QoS::ExactlyOnce => self.carry_alone(message),
             Known::Good(..) => {}
             Known::Bad(rejection) => self.counters.dropped(drop_reason(rejection)),
+        }
+        self.leave_clients(key, client.as_ref());
+    }
+
+    /// A revocation of a client's credentials need not find a connection any more that has ended
+    /// and of which no message waits.
+    pub(super) fn leave_clients(&mut self, key: ConnectionKey, client: Option<&Rc<Client>>) {
+        if let Some(client) = client
+            && !self.parked.holds(key)
+        {
+            self.clients.leave(client, key);
         }
     }
 
@@ -104,9 +130,14 @@ impl Core {
         let topic = message.topic.clone();
         let Ok(target) = catalogue.resolve(&topic) else { return };
         let Some(token) = target.token else { return };
+        // What its tenant demands may have changed while the message waited.
+        if self.bar(target.app, message.client.as_deref(), message.comes_by).is_some() {
+            return self.counters.dropped(DropReason::WrongTenant);
+        }
         // Anew: it may have been revoked while the message waited.
-        let identified = self.identify(target.app, token).and_then(|(grant, _)| {
-            self.check_place(&grant, target.app_version, None)?;
+        let bytes = message.bytes();
+        let identified = self.identify(target.app, token, bytes).and_then(|(grant, _)| {
+            self.check_place(&grant, target.app_version, None, bytes)?;
             Ok(grant)
         });
         let grant = match identified {
@@ -149,12 +180,13 @@ impl Core {
         });
     }
 
-    /// Forgets what waits of a connection that has been put out.
+    /// Forgets what waits of a connection that is put out, or would be if it had not ended.
     pub(super) fn forget_parked(&mut self, key: ConnectionKey) {
-        if self.connections[key.index as usize].parked_bytes > 0 {
-            let forgotten = self.parked.forget(key);
-            self.counters.messages_dropped[DropReason::TokenUnvalidated.index()]
-                .add(forgotten as u64);
+        let forgotten = self.parked.forget(key);
+        self.counters.messages_dropped[DropReason::TokenUnvalidated.index()]
+            .add(forgotten.len() as u64);
+        if let Some(message) = forgotten.first() {
+            self.leave_clients(key, message.client.as_ref());
         }
     }
 }

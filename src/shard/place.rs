@@ -30,12 +30,14 @@ impl Places {
 
 impl Core {
     /// Whether `speaker` may speak for the endpoint of a token, as far as that depends on where it
-    /// is; `None` is a connection that has ended.
+    /// is; `None` is a connection that has ended. Nobody is asked for a message of `bytes` that
+    /// cannot wait for the answer.
     pub(super) fn check_place(
         &mut self,
         grant: &Rc<Grant>,
         app_version: &str,
         speaker: Option<ConnectionKey>,
+        bytes: usize,
     ) -> Result<(), Stop> {
         let rejecting = &self.settings.auth.rejecting;
         if !rejecting.contains(&AppId(grant.app)) || self.places.is_granted(&grant.endpoint_id) {
@@ -43,6 +45,7 @@ impl Core {
         }
         match self.endpoints.find(&grant.endpoint_id) {
             Some(_) => self.check_holder(grant, speaker),
+            None if !self.can_park(bytes) => Err(Stop::no_room()),
             None => self.ask_place(grant, app_version),
         }
     }

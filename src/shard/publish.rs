@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use super::clients::Client;
 use super::core::{Address, Core};
 use super::correlation::Correlation;
 use super::endpoints::Claim;
+use super::parked;
 use super::recent::{Asker, Request};
 use super::revoke::NOT_PROVEN;
-use crate::auth::{Grant, Known, Provider, Rejection};
+use crate::auth::{Grant, Known, Provider, Rejection, Transport};
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::kp1::{self, Outcome, RequestId};
 use crate::codec::mqtt::{PacketId, QoS, ReasonCode};
@@ -105,6 +107,21 @@ pub(super) enum Stop {
     Ended,
 }
 
+/// What keeps a client from talking for a tenant.
+pub(super) enum Bar {
+    /// It has proven to be of another.
+    OtherTenant,
+    /// It has not proven what the tenant demands.
+    NotProven,
+}
+
+impl Stop {
+    /// It would have to wait where too much does.
+    pub(super) fn no_room() -> Self {
+        Self::Drop(Drop::unavailable(DropReason::ParkedFull))
+    }
+}
+
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Drop(Drop::of(refusal))
@@ -153,7 +170,7 @@ impl Core {
 
     #[inline]
     fn carry(&mut self, index: u32, incoming: &Incoming<'_>, room: Room) {
-        let stop = match self.locate(index, &incoming.topic) {
+        let stop = match self.locate(index, incoming) {
             Err(stop) => stop,
             Ok(_) if self.refuses_publications() => {
                 Stop::Drop(Drop::unavailable(DropReason::UplinkUnavailable))
@@ -181,8 +198,12 @@ impl Core {
 
     /// Finds or resolves a topic: its entry, and the request id.
     #[inline]
-    fn locate(&mut self, index: u32, topic: &str) -> Result<(TopicSlot, Option<u32>), Stop> {
-        let split = kp1::split_request_id(topic);
+    fn locate(
+        &mut self,
+        index: u32,
+        incoming: &Incoming<'_>,
+    ) -> Result<(TopicSlot, Option<u32>), Stop> {
+        let split = kp1::split_request_id(&incoming.topic);
         if let Some((base, request_id)) = split
             && let Some(slot) = self.connections[index as usize].session.topics().find(base)
             && self.speak_for(index, slot)
@@ -193,7 +214,7 @@ impl Core {
                 RequestId::TooLarge => Err(Refusal::RequestIdTooLarge.into()),
             };
         }
-        self.resolve(index, topic, split.map(|(base, _)| base))
+        self.resolve(index, incoming, split.map(|(base, _)| base))
     }
 
     /// Makes the connection the one that speaks for a known topic's endpoint; `false` when the
@@ -248,21 +269,35 @@ impl Core {
         Err(Refusal::TooManyEndpoints)
     }
 
+    /// What keeps a client that comes by a transport from talking for an application's tenant.
+    pub(super) fn bar(
+        &self,
+        app: AppId,
+        client: Option<&Client>,
+        comes_by: Transport,
+    ) -> Option<Bar> {
+        let tenant = &self.catalogue.app(app).tenant;
+        if client.is_some_and(|client| client.grant.tenant != *tenant) {
+            return Some(Bar::OtherTenant);
+        }
+        let requirement = self.settings.auth.tenants.requirement(tenant, comes_by);
+        let is_met = requirement.is_met_by(client.map(|client| client.method));
+        (!is_met).then_some(Bar::NotProven)
+    }
+
     /// A client that has proven who it is talks for its own tenant only; one that has not, where
     /// the tenant lets it. Who is not let talk at all is put out.
     fn check_tenant(&mut self, index: u32, app: AppId) -> Result<(), Stop> {
-        let tenant = &self.catalogue.app(app).tenant;
         let connection = &self.connections[index as usize];
-        let client = connection.client.as_ref();
-        if client.is_some_and(|client| client.grant.tenant != *tenant) {
-            return Err(Stop::Drop(Drop::wrong_tenant()));
-        }
-        let requirement = self.settings.auth.tenants.requirement(tenant, connection.comes_by());
-        if !requirement.is_met_by(client.map(|client| client.method)) {
-            self.counters.dropped(DropReason::WrongTenant);
-            let key = connection.key(index);
-            self.put_out(key, ReasonCode::NotAuthorized, CloseReason::NotAuthorized, NOT_PROVEN);
-            return Err(Stop::Ended);
+        match self.bar(app, connection.client.as_deref(), connection.comes_by()) {
+            None => {}
+            Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
+            Some(Bar::NotProven) => {
+                self.counters.dropped(DropReason::WrongTenant);
+                let (code, reason) = (ReasonCode::NotAuthorized, CloseReason::NotAuthorized);
+                self.put_out(connection.key(index), code, reason, NOT_PROVEN);
+                return Err(Stop::Ended);
+            }
         }
         let spoken = self.connections[index as usize].spoken.get_or_insert_default();
         if !spoken.apps.contains(&app) {
@@ -271,8 +306,14 @@ impl Core {
         Ok(())
     }
 
-    /// Whose token it is, and until when that holds.
-    pub(super) fn identify(&mut self, app: AppId, token: &str) -> Result<(Rc<Grant>, u64), Stop> {
+    /// Whose token it is, and until when that holds. Nobody is asked for a message of `bytes` that
+    /// cannot wait for the answer.
+    pub(super) fn identify(
+        &mut self,
+        app: AppId,
+        token: &str,
+        bytes: usize,
+    ) -> Result<(Rc<Grant>, u64), Stop> {
         if self.settings.auth.provider(app) == Provider::Trustful {
             let (token, endpoint_id) = (token.into(), token.into());
             let grant = Grant { app: app.0, token, endpoint_id, token_id: None };
@@ -281,9 +322,10 @@ impl Core {
         match self.verdicts.find(app.0, token, self.now.ms) {
             Some(Known::Good(grant, until_ms)) => Ok((grant, until_ms)),
             Some(Known::Bad(rejection)) => Err(Stop::Drop(Drop::rejected(&rejection))),
+            None if !self.can_park(bytes) => Err(Stop::no_room()),
             None => match self.ask_token(app, token) {
                 Some(ask) => Err(Stop::Park(ask)),
-                None => Err(Stop::Drop(Drop::unavailable(DropReason::ParkedFull))),
+                None => Err(Stop::no_room()),
             },
         }
     }
@@ -293,9 +335,11 @@ impl Core {
     fn resolve(
         &mut self,
         index: u32,
-        topic: &str,
+        incoming: &Incoming<'_>,
         base: Option<&str>,
     ) -> Result<(TopicSlot, Option<u32>), Stop> {
+        let topic = &*incoming.topic;
+        let bytes = parked::message_bytes(topic.len(), incoming.payload.len());
         let catalogue = self.catalogue.clone();
         let target = catalogue.resolve(topic)?;
         self.check_tenant(index, target.app)?;
@@ -303,8 +347,8 @@ impl Core {
         let mut endpoint = None;
         let mut endpoint_id = None;
         if let Some(token) = target.token {
-            let (grant, until_ms) = self.identify(target.app, token)?;
-            endpoint = Some(self.claim(index, &grant, target.app_version)?);
+            let (grant, until_ms) = self.identify(target.app, token, bytes)?;
+            endpoint = Some(self.claim(index, &grant, target.app_version, bytes)?);
             endpoint_id = Some(grant);
             valid_until_ms = until_ms;
         }
@@ -344,6 +388,7 @@ impl Core {
         index: u32,
         grant: &Rc<Grant>,
         app_version: &str,
+        bytes: usize,
     ) -> Result<EndpointKey, Stop> {
         self.check_endpoints(index, &grant.endpoint_id)?;
         let holder = self.connections[index as usize].key(index);
@@ -351,7 +396,7 @@ impl Core {
         if other.is_some_and(|other| !self.is_of_one_tenant(other, grant.app)) {
             return Err(Stop::Drop(Drop::wrong_tenant()));
         }
-        self.check_place(grant, app_version, Some(holder))?;
+        self.check_place(grant, app_version, Some(holder), bytes)?;
         let (key, claim) = self.endpoints.claim(grant, app_version, holder);
         self.claimed(index, key, claim);
         Ok(key)

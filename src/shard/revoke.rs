@@ -1,8 +1,10 @@
 //! What was good is good no more: verdicts are forgotten, routes removed, connections closed, so
 //! that the next attempt is asked about again.
 
+use super::connection::Life;
 use super::core::Core;
 use super::correlation::ConnectionKey;
+use super::parked::Message;
 use crate::auth::{Grant, LaidDown, Method, Revocation};
 use crate::codec::mqtt::ReasonCode;
 use crate::session::catalogue::AppId;
@@ -70,6 +72,8 @@ impl Core {
         self.revoked_lately.note(credentials_id, self.now.ms);
         self.logins.forget(|grant| grant.credentials_id.as_deref() == Some(credentials_id));
         for key in self.clients.with_credentials(credentials_id, tenant, method) {
+            // Those of a connection that has ended meanwhile, too.
+            self.forget_parked(key);
             self.put_out(
                 key,
                 ReasonCode::AdministrativeAction,
@@ -99,6 +103,14 @@ impl Core {
                 CloseReason::Revoked,
                 "the tenant has been unregistered",
             );
+        }
+        // What still waits for the tenant is of connections that have ended.
+        let is_meant = |message: &Message| {
+            let belongs = message.client.as_ref().is_some_and(|c| *c.grant.tenant == *tenant);
+            belongs || catalogue.resolve(&message.topic).is_ok_and(|to| is_of_tenant(to.app))
+        };
+        for key in self.parked.connections_with(is_meant) {
+            self.forget_parked(key);
         }
     }
 
@@ -144,6 +156,10 @@ impl Core {
                 "revocations may have been missed: who may still talk is welcome again",
             );
         }
+        // What still waits is of connections that have ended.
+        for key in self.parked.connections_with(|_| true) {
+            self.forget_parked(key);
+        }
     }
 
     /// A tenant demands something else of its clients from now on: who does not meet it is put out.
@@ -185,7 +201,7 @@ impl Core {
         reason: CloseReason,
         why: &str,
     ) {
-        if self.find(key).is_none() {
+        if self.find(key).is_none_or(|connection| connection.life != Life::Open) {
             return;
         }
         self.guard(key.index, |core| {

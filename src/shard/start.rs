@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::ask::{ASK_TICK_MS, RESPONSES};
+use super::ask::RESPONSES;
+use super::asks::ASK_TICK_MS;
 use super::core::{Clerks, Core, Surroundings};
 use super::gate::Gate;
 use super::mail::{MailSender, Mailbox, Reporter};

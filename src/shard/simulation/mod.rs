@@ -16,6 +16,7 @@ mod setup;
 mod tls;
 mod truth;
 mod uplink;
+mod waiting;
 mod wire;
 mod world;
 

@@ -16,7 +16,7 @@ const DEVICES_MAX: usize = 8;
 /// Rounds in which a schedule must come to rest.
 const REST_ROUNDS_MAX: usize = 200;
 /// Milliseconds between schedules: more than anything of one is remembered for.
-const GAP_MS: u64 = 700_000;
+const GAP_MS: u64 = 800_000;
 
 impl World {
     /// One schedule, whole.
@@ -122,16 +122,14 @@ impl World {
     }
 
     /// The next moment, before which nothing was carried that has not come to NATS. While the link
-    /// is up, all that is carried is there: what waits still counts as if it came afterwards.
-    /// Unless its device has left: it was owed that then.
+    /// is up, all that is carried is there: what waits still counts as if it came afterwards, also
+    /// when its device has left.
     fn next_moment_of_waiting(&mut self) -> u64 {
         let now = self.desk.next_moment();
         if self.link_is_up {
             for message in self.messages.iter_mut().filter(|message| !message.has_arrived) {
                 message.token_at = now + 1;
-                if !self.devices[message.device].has_ended {
-                    message.at = now + 1;
-                }
+                message.at = now + 1;
             }
         }
         now
@@ -240,6 +238,7 @@ impl World {
             let may_stay = device.has_ended || !device.spoken[app] || device.meets(requirement);
             assert!(may_stay, "a client that has not proven what is demanded is not put out");
         }
+        self.judge_waiting();
     }
 
     /// Everything is answered and everybody leaves; nothing may be left.

@@ -70,6 +70,7 @@ impl World {
         }
         let is_banned = device.banned_at.is_some_and(|at| at < message.at);
         assert!(!is_banned, "message {number} of a client that was put out");
+        assert!(!message.is_barred, "message {number} of a client that does not meet a new demand");
         assert!(!message.is_forbidden, "message {number} of a client that has proven nothing");
         let key = (message.device, message.token);
         match self.last.iter_mut().find(|(device, token, _)| (*device, *token) == key) {

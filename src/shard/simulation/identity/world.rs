@@ -33,6 +33,8 @@ pub struct Message {
     pub token_at: u64,
     /// Its device was not let talk for the tenant at that time, and it was taken at once.
     pub is_forbidden: bool,
+    /// It waits, and its device has not proven what the tenant demands by now.
+    pub is_barred: bool,
     pub has_arrived: bool,
     pub is_confirmed: bool,
     /// It was acknowledged as one that is not carried.
@@ -171,6 +173,7 @@ impl World {
             at,
             token_at: at,
             is_forbidden: is_direct && !is_met,
+            is_barred: false,
             has_arrived: false,
             is_confirmed: false,
             was_dropped: false,
@@ -279,6 +282,17 @@ impl World {
             self.core.ledger.borrow_mut().connected(PAYLOAD_BYTES_MAX);
             self.core.link_up(PAYLOAD_BYTES_MAX);
             self.settle();
+            self.judge_waiting();
+        }
+    }
+
+    /// While the link is up, all that is carried is there: what waits still may go on only when its
+    /// device, gone or not, has proven what is demanded then.
+    pub fn judge_waiting(&mut self) {
+        let Self { messages, devices, requirements, link_is_up, .. } = self;
+        for message in messages.iter_mut().filter(|message| *link_is_up && !message.has_arrived) {
+            let is_met = devices[message.device].meets(requirements[message.app]);
+            message.is_barred = !is_met;
         }
     }
 
