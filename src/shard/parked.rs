@@ -141,12 +141,7 @@ impl Parked {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
-
-    /// Some sixteen times what it takes in a debug build on a slow machine.
-    const FORGET_TIME_MAX: Duration = Duration::from_secs(5);
 
     fn connection(index: u32) -> ConnectionKey {
         ConnectionKey { index, generation: 1 }
@@ -196,9 +191,7 @@ mod tests {
             parked.push(0, message(index, "a"));
             parked.push(1 + u64::from(index), message(index, "b"));
         }
-        let started = Instant::now();
         let forgotten: usize = (0..CONNECTIONS).map(|i| parked.forget(connection(i)).len()).sum();
-        assert!(started.elapsed() < FORGET_TIME_MAX, "{:?}", started.elapsed());
         assert_eq!(forgotten, 2 * CONNECTIONS as usize);
         assert!(parked.is_empty() && parked.bytes() == 0 && parked.places.is_empty());
     }
