@@ -233,6 +233,28 @@ fn refuses_settings_that_contradict_each_other() {
              no device could connect",
         ),
         (
+            "ringgate: { listeners: { a: { kind: mqtts }}}",
+            "1:26: ringgate.listeners.a: mqtts needs tls, the name of a profile below ringgate.tls",
+        ),
+        (
+            "ringgate: { listeners: { a: { kind: mqtt, tls: b }}}",
+            "1:48: ringgate.listeners.a.tls: kind mqtt speaks no TLS; make it mqtts",
+        ),
+        (
+            "ringgate: { listeners: { a: { kind: mqtt, port: 1883 }}}",
+            "1:49: ringgate.listeners.a.port: 1883 is taken by kaa.kpc.transports.mqtt.tcp.port on \
+             the same address",
+        ),
+        (
+            "ringgate: { tls: { door: { min-version: '1.3' }}}",
+            "1:20: ringgate.tls.door: needs cert-files: at least one certificate",
+        ),
+        (
+            "kaa: { kpc: { transports: { mqtt: { tls: { enabled: true, key-file: Cargo.toml }}}}}",
+            "1:53: kaa.kpc.transports.mqtt.tls.enabled: needs \
+             kaa.kpc.transports.mqtt.tls.cert-file too",
+        ),
+        (
             "server: { port: 1883 }",
             "1:17: server.port: 1883 is taken by kaa.kpc.transports.mqtt.tcp.port too",
         ),

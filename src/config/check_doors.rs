@@ -24,7 +24,7 @@ pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
         let path = format!("ringgate.tls.{name}");
         let key = format!("{path}.cert-files");
         if tls.cert_files.is_empty() {
-            reading.refuse(&key, format!("profile {name} needs at least one certificate"));
+            reading.refuse(&path, "needs cert-files: at least one certificate");
         } else if tls.cert_files.len() != tls.key_files.len() {
             let (certs, keys) = (tls.cert_files.len(), tls.key_files.len());
             let reason = format!("{certs} certificates, and {keys} keys in {path}.key-files");
@@ -80,7 +80,8 @@ fn check_listeners(settings: &Settings, reading: &mut Reading) {
         match (&listener.tls, listener.kind) {
             (None, ListenerKind::Mqtt) => {}
             (None, ListenerKind::Mqtts) => {
-                reading.refuse(&key, "mqtts needs the name of a profile below ringgate.tls");
+                let reason = "mqtts needs tls, the name of a profile below ringgate.tls";
+                reading.refuse(&format!("ringgate.listeners.{name}"), reason);
             }
             (Some(_), ListenerKind::Mqtt) => {
                 reading.refuse(&key, "kind mqtt speaks no TLS; make it mqtts");
