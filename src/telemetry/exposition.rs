@@ -6,7 +6,7 @@
 use super::histogram::{BATCH_BUCKETS, Buckets, LATENCY_BUCKETS_US, SharedHistogram};
 use super::labels::{
     AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
-    RevocationKind, TlsFailure,
+    RevocationKind, TlsFailure, WebSocketFailure,
 };
 use super::{ControlCounters, Counter, ShardCounters, process};
 use prometheus_client::collector::Collector;
@@ -222,6 +222,9 @@ impl Out<'_, '_> {
         let failures = TlsFailure::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_tls_failures", "Connections whose TLS failed.");
         self.per_shard_by(name, "reason", failures, |s| &s.tls_failures)?;
+        let failures = WebSocketFailure::ALL.iter().map(|reason| reason.as_str());
+        let name = ("ringgate_websocket_failures", "Connections whose WebSocket failed.");
+        self.per_shard_by(name, "reason", failures, |s| &s.websocket_failures)?;
         let refusals = ConnectRefusal::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_connects_refused", "CONNECTs answered with a refusal.");
         self.per_shard_by(name, "reason", refusals, |s| &s.connects_refused)?;

@@ -58,6 +58,8 @@ labels! {
         TlsHandshakeTimeout => "tls_handshake_timeout",
         /// TLS failed: see the reasons of `ringgate_tls_failures`.
         TlsFailed => "tls_failed",
+        /// The WebSocket failed: see the reasons of `ringgate_websocket_failures`.
+        WebSocketFailed => "websocket_failed",
         /// Nothing heard for one and a half times the keep alive (MQTT-3.1.2-24, v5 0x8D).
         KeepAliveTimeout => "keep_alive_timeout",
         /// The client id connected again (MQTT-3.1.4-2, v5 0x8E).
@@ -108,6 +110,40 @@ labels! {
         RefusedByClient => "refused_by_client",
         /// What came breaks TLS.
         Protocol => "protocol",
+    }
+}
+
+labels! {
+    /// Why a WebSocket did not come about, or was ended.
+    WebSocketFailure {
+        /// What came first was no request of HTTP/1.1.
+        NotHttp => "not_http",
+        /// The request's head is too large.
+        HeadTooLarge => "head_too_large",
+        /// The request is no GET.
+        WrongMethod => "wrong_method",
+        /// The request is for another path.
+        WrongPath => "wrong_path",
+        /// The request is for no WebSocket.
+        NotAnUpgrade => "not_an_upgrade",
+        /// The request is for another version of WebSocket.
+        WrongVersion => "wrong_version",
+        /// `Sec-WebSocket-Key` is missing or wrong.
+        BadKey => "bad_key",
+        /// Pages of that origin may not connect.
+        ForbiddenOrigin => "forbidden_origin",
+        /// The request does not offer MQTT.
+        NoSubprotocol => "no_subprotocol",
+        /// A frame that is not masked.
+        Unmasked => "unmasked",
+        /// A text message (MQTT-6.0.0-1).
+        NotBinary => "not_binary",
+        /// A frame over the limit.
+        FrameTooLarge => "frame_too_large",
+        /// The reason given for the end is no text.
+        BadText => "bad_text",
+        /// Any other frame that breaks the protocol.
+        BadFrame => "bad_frame",
     }
 }
 
@@ -303,6 +339,7 @@ mod tests {
         }
         check(CloseReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(TlsFailure::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(WebSocketFailure::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(ConnectRefusal::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());

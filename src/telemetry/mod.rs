@@ -21,7 +21,7 @@ pub use counter::{Counter, Gauge};
 pub use histogram::{BatchSizes, Latency};
 pub use labels::{
     AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
-    RevocationKind, TlsFailure,
+    RevocationKind, TlsFailure, WebSocketFailure,
 };
 pub use link_status::LinkStatus;
 pub use logging::RateLimit;

@@ -3,7 +3,7 @@
 use super::clock;
 use super::histogram::SharedHistogram;
 use super::labels::{
-    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, TlsFailure,
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, TlsFailure, WebSocketFailure,
 };
 use super::{Counter, Gauge, histogram};
 
@@ -28,6 +28,8 @@ pub struct ShardCounters {
     pub tls_failures: [Counter; TlsFailure::COUNT],
     /// TLS handshakes under way now.
     pub tls_handshakes_under_way: Gauge,
+    /// WebSockets that failed, by reason; see [`Self::websocket_failed`].
+    pub websocket_failures: [Counter; WebSocketFailure::COUNT],
     /// CONNECTs refused, by reason; see [`Self::connect_refused`].
     pub connects_refused: [Counter; ConnectRefusal::COUNT],
     /// CONNECTs that found their session kept.
@@ -134,6 +136,7 @@ impl ShardCounters {
             tls_handshakes: Default::default(),
             tls_failures: Default::default(),
             tls_handshakes_under_way: Gauge::default(),
+            websocket_failures: Default::default(),
             connects_refused: Default::default(),
             sessions_resumed: Counter::default(),
             takeovers: Counter::default(),
@@ -190,6 +193,12 @@ impl ShardCounters {
     #[inline]
     pub fn tls_failed(&self, reason: TlsFailure) {
         self.tls_failures[reason.index()].add(1);
+    }
+
+    /// Counts a connection whose WebSocket failed for `reason`.
+    #[inline]
+    pub fn websocket_failed(&self, reason: WebSocketFailure) {
+        self.websocket_failures[reason.index()].add(1);
     }
 
     /// Counts a CONNECT refused for `reason`.

@@ -2,3 +2,4 @@
 //! out; sockets and clocks are the shard's.
 
 pub mod tls;
+pub mod websocket;
