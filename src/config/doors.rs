@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::limits;
 use super::settings::Settings;
 use super::types::{ClientAuth, ListenerKind, TlsVersion};
 
-/// What the listeners of the short forms are called, and the profile of the second.
+/// A listener's limit that leaves it to that of the process.
+const UNLIMITED: usize = limits::CONNECTIONS.max as usize;
+/// What the listeners of the short forms are called; the profile of the second is called like it.
 pub(super) const MQTT_TCP: &str = "mqtt-tcp";
 pub(super) const MQTT_TLS: &str = "mqtt-tls";
+pub(super) const MQTT_WS: &str = "mqtt-ws";
 
 /// `kaa.kpc.transports.mqtt.tls`: the short form of a listener and its profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,26 @@ pub struct MqttTls {
     pub client_ca_file: Option<PathBuf>,
     /// PEM file of revocation lists.
     pub crl_file: Option<PathBuf>,
+}
+
+/// `kaa.kpc.transports.mqtt.websocket`: the short form of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttWebSocket {
+    /// Whether devices may connect this way.
+    pub enabled: bool,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// `ringgate.websocket`: what holds for every WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocket {
+    /// Path it is at.
+    pub path: String,
+    /// Origins whose pages may connect; empty: all may.
+    pub origins: Vec<String>,
+    /// Payload bytes of one frame.
+    pub frame_bytes_max: usize,
 }
 
 /// `ringgate.tls.<profile>`
@@ -58,6 +82,8 @@ pub struct ListenerSettings {
     pub port: u16,
     /// Name of its TLS profile.
     pub tls: Option<String>,
+    /// Connections at it, of the whole process.
+    pub connections_max: usize,
 }
 
 /// `ringgate.tls-handshakes`
@@ -82,6 +108,8 @@ pub struct Listener {
     pub port: u16,
     /// Name of its TLS profile; there is one exactly where TLS is spoken.
     pub tls: Option<String>,
+    /// Connections at it, of the whole process.
+    pub connections_max: usize,
     /// The key that its port comes from.
     pub port_key: String,
 }
@@ -121,7 +149,25 @@ impl Default for MqttTls {
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        Self { kind: ListenerKind::Mqtts, addresses: None, port: 8883, tls: None }
+        Self {
+            kind: ListenerKind::Mqtts,
+            addresses: None,
+            port: 8883,
+            tls: None,
+            connections_max: UNLIMITED,
+        }
+    }
+}
+
+impl Default for MqttWebSocket {
+    fn default() -> Self {
+        Self { enabled: false, port: 8083 }
+    }
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        Self { path: "/ws".to_owned(), origins: Vec::new(), frame_bytes_max: 1024 * 1024 }
     }
 }
 
@@ -141,6 +187,7 @@ impl Settings {
             addresses: addresses.clone(),
             port,
             tls: tls.map(str::to_owned),
+            connections_max: UNLIMITED,
             port_key: format!("kaa.kpc.transports.mqtt.{key}.port"),
         };
         let mut listeners = Vec::new();
@@ -152,12 +199,17 @@ impl Settings {
             let port = self.kaa.mqtt_tls.port;
             listeners.push(short(MQTT_TLS, ListenerKind::Mqtts, port, Some(MQTT_TLS), "tls"));
         }
+        if self.kaa.mqtt_websocket.enabled {
+            let port = self.kaa.mqtt_websocket.port;
+            listeners.push(short(MQTT_WS, ListenerKind::Ws, port, None, "websocket"));
+        }
         listeners.extend(self.ringgate.listeners.iter().map(|(name, listener)| Listener {
             name: name.clone(),
             kind: listener.kind,
             addresses: listener.addresses.as_ref().unwrap_or(addresses).clone(),
             port: listener.port,
             tls: listener.tls.clone(),
+            connections_max: listener.connections_max,
             port_key: format!("ringgate.listeners.{name}.port"),
         }));
         listeners

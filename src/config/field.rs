@@ -36,6 +36,10 @@ pub(super) enum Field<'a> {
     /// Null is "as configured elsewhere".
     OptionalAddresses(&'a mut Option<Vec<IpAddr>>),
     Files(&'a mut Vec<PathBuf>),
+    /// The path of a URL.
+    UrlPath(&'a mut String),
+    /// Origins of pages (RFC 6454).
+    Origins(&'a mut Vec<String>),
     Urls(&'a mut Vec<NatsUrl>),
     HttpUrl(&'a mut Option<HttpUrl>),
     /// Null is "all".
@@ -172,6 +176,8 @@ impl Field<'_> {
                 }
             }
             Self::Files(files) => **files = read_list(value, |file| Ok(PathBuf::from(file)))?,
+            Self::UrlPath(path) => **path = url_path(read_text(value)?)?,
+            Self::Origins(origins) => **origins = read_list(value, origin)?,
             Self::Urls(urls) => **urls = read_some(value, NatsUrl::parse)?,
             Self::HttpUrl(url) => {
                 **url = read_optional_text(value)?.map(HttpUrl::parse).transpose()?;
@@ -194,6 +200,7 @@ impl Field<'_> {
             Self::Addresses(_)
             | Self::OptionalAddresses(_)
             | Self::Files(_)
+            | Self::Origins(_)
             | Self::Urls(_)
             | Self::Names(_) => Value::List(
                 text.split(',')
@@ -238,6 +245,8 @@ impl Field<'_> {
                 let shown: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
                 show_list(&shown)
             }
+            Self::UrlPath(path) => quote(path),
+            Self::Origins(origins) => show_list(origins),
             Self::Urls(urls) => show_list(urls),
             Self::HttpUrl(url) => url.as_ref().map_or("null".into(), |url| quote(&url.to_string())),
             Self::Names(names) => names.as_deref().map_or("null".into(), show_list),
@@ -333,6 +342,26 @@ fn read_some<T>(
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+/// Refuses what is no path of a URL, or has a query.
+fn url_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
+    if is_path { Ok(text.to_owned()) } else { Err(format!("{text:?} is no path like /ws")) }
+}
+
+/// Refuses what no browser says of where a page is from: `<scheme>://<host>[:<port>]`.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map_or("", |(_, host)| host);
+    let is_origin = !host.is_empty()
+        && !host.contains('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
+    if is_origin {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no origin like https://panel.example.org"))
+    }
 }
 
 /// Refuses what cannot be one token of a NATS subject.

@@ -1,7 +1,9 @@
 //! The table of keys: what each setting is called, and in which field it lives.
 
 use super::auth_keys::{auth_keys, connectivity_keys, credentials_keys, tenant_keys};
-use super::door_keys::{handshake_keys, listener_keys, mqtt_tls_keys, tls_keys};
+use super::door_keys::{
+    handshake_keys, listener_keys, mqtt_tls_keys, mqtt_websocket_keys, tls_keys, websocket_keys,
+};
 use super::field::Field;
 use super::limits;
 use super::settings::*;
@@ -51,6 +53,7 @@ pub(super) fn keys(settings: &mut Settings) -> Vec<Key<'_>> {
         ),
     ];
     keys.extend(mqtt_tls_keys(&mut kaa.mqtt_tls));
+    keys.extend(mqtt_websocket_keys(&mut kaa.mqtt_websocket));
     keys.extend(application_keys(kaa.applications.iter_mut()));
     keys.extend(extension_keys(kaa.extension_instances.iter_mut()));
     keys.extend(ringgate_keys(ringgate));
@@ -112,6 +115,7 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         listeners,
         tls,
         tls_handshakes,
+        websocket,
         nats,
         mqtt,
         auth,
@@ -140,6 +144,7 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
     keys.extend(listener_keys(listeners.iter_mut()));
     keys.extend(tls_keys(tls.iter_mut()));
     keys.extend(handshake_keys(tls_handshakes));
+    keys.extend(websocket_keys(websocket));
     keys.extend(nats_keys(nats));
     keys.extend(mqtt_keys(mqtt));
     keys.extend(auth_keys(auth));

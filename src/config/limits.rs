@@ -52,6 +52,9 @@ pub const SHARDS: Limit = Limit::new(1, 1_024, "shards");
 /// `ringgate.listen.backlog`
 pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");
 
+/// `ringgate.websocket.frame-bytes-max`
+pub const FRAME_BYTES: Limit = Limit::new(125, 1_073_741_824, "bytes");
+
 /// `ringgate.tls-handshakes.max`
 pub const TLS_HANDSHAKES: Limit = Limit::new(1, 1_000_000, "handshakes");
 /// `ringgate.tls-handshakes.timeout-ms`

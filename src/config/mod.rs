@@ -32,7 +32,9 @@ mod types;
 use std::path::Path;
 
 pub use auth::*;
-pub use doors::{Listener, ListenerSettings, MqttTls, Tls, TlsHandshakes, TlsProfile};
+pub use doors::{
+    Listener, ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, TlsProfile, WebSocket,
+};
 pub use error::{ConfigError, Place, Problem};
 pub use http_url::HttpUrl;
 pub use nats_url::{NatsUrl, UrlCredentials};

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::auth::{Auth, Connectivity, Credentials, Tenant};
-use super::doors::{ListenerSettings, MqttTls, Tls, TlsHandshakes};
+use super::doors::{ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, WebSocket};
 use super::nats_url::NatsUrl;
 use super::types::*;
 
@@ -50,6 +50,8 @@ pub struct Kaa {
     pub mqtt_tcp: MqttTcp,
     /// `kaa.kpc.transports.mqtt.tls`: MQTT over TLS.
     pub mqtt_tls: MqttTls,
+    /// `kaa.kpc.transports.mqtt.websocket`: MQTT over WebSocket.
+    pub mqtt_websocket: MqttWebSocket,
     /// `kaa.applications`, by application name.
     pub applications: BTreeMap<String, Application>,
     /// `kaa.extension-instances`, by instance name, which is the NATS name of the service too.
@@ -113,6 +115,8 @@ pub struct Ringgate {
     pub tls: BTreeMap<String, Tls>,
     /// `ringgate.tls-handshakes`
     pub tls_handshakes: TlsHandshakes,
+    /// `ringgate.websocket`: what holds for every WebSocket.
+    pub websocket: WebSocket,
     /// `ringgate.nats`: the links to NATS.
     pub nats: Nats,
     /// `ringgate.mqtt`: limits and defaults of MQTT.
@@ -293,6 +297,7 @@ impl Default for Ringgate {
             listeners: BTreeMap::new(),
             tls: BTreeMap::new(),
             tls_handshakes: TlsHandshakes::default(),
+            websocket: WebSocket::default(),
             nats: Nats::default(),
             mqtt: Mqtt::default(),
             auth: Auth::default(),

@@ -147,6 +147,10 @@ pub enum ListenerKind {
     Mqtt,
     /// MQTT over TLS.
     Mqtts,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
 }
 
 impl ListenerKind {
@@ -154,10 +158,26 @@ impl ListenerKind {
     pub fn as_str(self) -> &'static str {
         self.word()
     }
+
+    /// Whether TLS is spoken there.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
+
+    /// The kind that differs only in whether TLS is spoken.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Mqtt => Self::Mqtts,
+            Self::Mqtts => Self::Mqtt,
+            Self::Ws => Self::Wss,
+            Self::Wss => Self::Ws,
+        }
+    }
 }
 
 impl Choice for ListenerKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("mqtt", Self::Mqtt), ("mqtts", Self::Mqtts)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("mqtt", Self::Mqtt), ("mqtts", Self::Mqtts), ("ws", Self::Ws), ("wss", Self::Wss)];
 }
 
 /// Whether clients show certificates.

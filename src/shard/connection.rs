@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::affinity::Affinities;
 use super::clients::Client;
 use super::correlation::ConnectionKey;
-use crate::auth;
 use crate::rt::socket;
 use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
@@ -16,6 +15,7 @@ use crate::session::{Hello, Session};
 use crate::telemetry::CloseReason;
 use crate::tls::{PeerCertificate, Profile};
 use crate::transport::tls::TlsSession;
+use crate::transport::websocket::WebSocket;
 
 /// Why no packet is taken from a connection for now, although bytes may be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Life {
     Shut,
 }
 
-/// What lies between the socket and the packets.
+/// What lies between the socket and the frames.
 #[derive(Debug)]
 pub enum Transport {
     /// Nothing.
@@ -64,6 +64,18 @@ pub enum Transport {
     Tls(Box<Tls>),
     /// TLS, while what has come through it is being taken; for good where that panics, or where
     /// it can protect no more. Nothing is sent.
+    Taken,
+}
+
+/// What packets are framed in.
+#[derive(Debug)]
+pub enum Framing {
+    /// Nothing.
+    Mqtt,
+    /// Frames of a WebSocket.
+    WebSocket(Box<WebSocket>),
+    /// One of them, while what has come through it is being taken; for good where that panics.
+    /// Nothing is sent.
     Taken,
 }
 
@@ -86,8 +98,12 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// Tells this connection from others that had its place in the table.
     pub generation: u32,
-    /// What lies between its socket and its packets.
+    /// The number of the listener it came in by.
+    pub listener: u16,
+    /// What lies between its socket and its frames.
     pub transport: Transport,
+    /// What lies between those and its packets.
+    pub framing: Framing,
     /// The client's session.
     pub session: Session,
     /// Bytes not yet taken: the beginning of a packet, or all that came while on hold.
@@ -161,11 +177,13 @@ pub struct Spoken {
 
 impl Connection {
     /// A connection just accepted.
-    pub fn new(socket: OwnedFd, generation: u32, now_ms: u64) -> Self {
+    pub fn new(socket: OwnedFd, listener: u16, generation: u32, now_ms: u64) -> Self {
         Self {
             socket,
             generation,
+            listener,
             transport: Transport::Plain,
+            framing: Framing::Mqtt,
             session: Session::default(),
             pending: Vec::new(),
             out: Vec::new(),
@@ -215,16 +233,6 @@ impl Connection {
         is_held && self.receiving && !self.cancelling
     }
 
-    /// What its client comes by.
-    pub fn comes_by(&self) -> auth::Transport {
-        match self.transport {
-            Transport::Plain => auth::Transport::MqttTcp,
-            Transport::Waiting(_) | Transport::Tls(..) | Transport::Taken => {
-                auth::Transport::MqttTls
-            }
-        }
-    }
-
     /// Whether its TLS handshake is still to come or not over.
     pub fn is_shaking_hands(&self) -> bool {
         match &self.transport {
@@ -234,12 +242,14 @@ impl Connection {
         }
     }
 
-    /// Whether anything is to be sent: packets, or what TLS has to say itself.
+    /// Whether anything is to be sent: packets, or what a layer below has to say itself.
     fn has_output(&self) -> bool {
         let is_last = self.life == Life::Closing;
         !self.out.is_empty()
             || matches!(&self.transport, Transport::Tls(tls)
                 if tls.session.has_outgoing() || is_last && tls.session.owes_close())
+            || matches!(&self.framing, Framing::WebSocket(socket)
+                if socket.has_outgoing() || is_last && socket.owes_close())
     }
 
     /// Whether the next send may start: one at a time keeps them in order.

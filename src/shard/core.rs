@@ -32,14 +32,14 @@ use super::recent::Recent;
 use super::registry::{Place, Registry};
 use super::settings::ShardSettings;
 use super::wheel::Wheel;
-use crate::auth::{CertificateName, Clerk, RevokedLately, Throttle, Verdicts};
+use crate::auth::{Clerk, RevokedLately, Throttle, Verdicts};
 use crate::codec::mqtt::{self, Frame, PacketType, QoS};
 use crate::codec::subjects;
 use crate::rt::socket;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::session::{Session, Step};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
-use crate::tls::{PeerCertificate, Slot};
+use crate::tls::Slot;
 use crate::uplink::ledger::{Ledger, SubjectId};
 
 /// Entries of ended connections that the list of those that wait for the uplink may hold beside
@@ -51,6 +51,8 @@ const DROP_LOGS_PER_S_MAX: u32 = 5;
 const LOGIN_LOGS_PER_S_MAX: u32 = 5;
 /// Log lines about clients whose TLS fails, per shard and second.
 const TLS_LOGS_PER_S_MAX: u32 = 5;
+/// Log lines about clients that break what lies between TLS and MQTT, per shard and second.
+const DOOR_LOGS_PER_S_MAX: u32 = 5;
 /// Log lines about providers that do not do their work, per shard and second.
 const ASK_LOGS_PER_S_MAX: u32 = 1;
 
@@ -83,6 +85,8 @@ pub struct Core {
     /// Subject that answers to this shard come on.
     pub(super) reply_subject: Box<str>,
     pub(super) connections: Slab<Connection>,
+    /// How many of them came in by each listener.
+    pub(super) listeners_open: Vec<usize>,
     /// By the number of the profile.
     pub(super) tls_profiles: Vec<Arc<Slot>>,
     pub(super) handshakes: Handshakes,
@@ -130,6 +134,7 @@ pub struct Core {
     pub(super) log_drop: RateLimit,
     pub(super) log_login: RateLimit,
     pub(super) log_tls: RateLimit,
+    pub(super) log_door: RateLimit,
     pub(super) log_ask: RateLimit,
     /// Scratch space for a topic, a payload, an affinity's PUB head.
     pub(super) topic_text: Vec<u8>,
@@ -199,6 +204,7 @@ impl Core {
         Self {
             number,
             correlations: Correlations::new(&settings.replica),
+            listeners_open: vec![0; settings.listeners.len()],
             settings,
             addresses: catalogue.extensions().iter().map(address).collect(),
             catalogue,
@@ -242,6 +248,7 @@ impl Core {
             log_drop: RateLimit::new(DROP_LOGS_PER_S_MAX),
             log_login: RateLimit::new(LOGIN_LOGS_PER_S_MAX),
             log_tls: RateLimit::new(TLS_LOGS_PER_S_MAX),
+            log_door: RateLimit::new(DOOR_LOGS_PER_S_MAX),
             log_ask: RateLimit::new(ASK_LOGS_PER_S_MAX),
             topic_text: Vec::new(),
             payload_text: Vec::new(),
@@ -270,23 +277,17 @@ impl Core {
         }
     }
 
-    /// A connection was accepted; `None` when there are too many (the socket is closed).
-    /// `certificate` is the client's, where the transport has verified one.
-    pub fn opened(&mut self, socket: OwnedFd, certificate: Option<CertificateName>) -> Option<u32> {
-        if self.connections.len() >= self.settings.connections_max || self.is_draining() {
-            self.counters.connections_refused.add(1);
-            return None;
-        }
+    /// Takes a connection into the table.
+    pub(super) fn insert(&mut self, socket: OwnedFd, listener: u16) -> u32 {
         self.counters.connections_accepted.add(1);
+        self.listeners_open[usize::from(listener)] += 1;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let mut connection = Connection::new(socket, self.next_generation, self.now.ms);
-        connection.entering = certificate
-            .map(|name| Box::new(Entering::Presenting(PeerCertificate { name, tenant: None })));
+        let connection = Connection::new(socket, listener, self.next_generation, self.now.ms);
         let index = self.connections.insert(connection) as u32;
         self.counters.connections_open.set(self.connections.len() as u64);
         self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));
         self.touch(index);
-        Some(index)
+        index
     }
 
     /// The connection of a key, if it is still there.
@@ -308,7 +309,7 @@ impl Core {
     pub fn arrived(&mut self, index: u32, bytes: &mut [u8]) {
         self.counters.socket_bytes_in.add(bytes.len() as u64);
         match self.connections.get(index as usize).map(|connection| &connection.transport) {
-            Some(Transport::Plain) => self.received(index, bytes),
+            Some(Transport::Plain) => self.guard(index, |core| core.take_framed(index, bytes)),
             Some(_) => self.guard(index, |core| core.take_ciphertext(index, bytes)),
             None => {}
         }
@@ -623,6 +624,7 @@ impl Core {
     pub fn remove(&mut self, index: u32) {
         if let Some(connection) = self.connections.try_remove(index as usize) {
             self.pool.give(connection.out);
+            self.listeners_open[usize::from(connection.listener)] -= 1;
             self.counters.connections_open.set(self.connections.len() as u64);
         }
     }

@@ -13,6 +13,7 @@ pub mod clients;
 pub mod connection;
 pub mod core;
 pub mod correlation;
+pub mod doors;
 mod drain;
 pub mod endpoints;
 mod enter;
@@ -37,14 +38,15 @@ mod start;
 pub mod tenants;
 mod tick;
 mod tls;
+mod websocket;
 mod wheel;
 
 use std::cell::RefCell;
-use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+pub use doors::{Door, ListenerPlan, Speaks};
 pub use settings::ShardSettings;
 pub use start::{Parts, ShardThread, start};
 
@@ -75,24 +77,6 @@ pub(crate) struct Shell {
     pub(crate) is_asking: Notify,
     /// Readable when steps of TLS handshakes wait for the next turn.
     pub(crate) hands_wait: EventFd,
-}
-
-/// Where devices come in.
-#[derive(Debug)]
-pub struct Door {
-    /// The listening socket.
-    pub socket: TcpListener,
-    /// What is spoken there.
-    pub kind: DoorKind,
-}
-
-/// What is spoken behind a listening socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DoorKind {
-    /// MQTT.
-    Mqtt,
-    /// MQTT over TLS, by the profile of that number.
-    Mqtts(u16),
 }
 
 pub(crate) struct State {
@@ -224,10 +208,9 @@ impl State {
         match completion {
             Completion::Accepted { listener, socket, armed } => {
                 socket::delay_acknowledgements(&socket);
-                match self.doors.get(listener as usize).map(|door| door.kind) {
-                    Some(DoorKind::Mqtts(profile)) => self.core.opened_tls(socket, profile),
-                    Some(DoorKind::Mqtt) | None => self.core.opened(socket, None),
-                };
+                if let Some(door) = self.doors.get(listener as usize) {
+                    self.core.opened(socket, door.listener);
+                }
                 if !armed {
                     self.accept(listener);
                 }

@@ -23,6 +23,7 @@ impl Core {
         if !self.can_park(bytes) {
             return self.drop_for_want_of_room(index, incoming);
         }
+        let comes_by = self.comes_by(index);
         let connection = &mut self.connections[index as usize];
         // Far below 4 GiB: of a shard's messages no more may wait.
         connection.parked_bytes += bytes as u32;
@@ -32,7 +33,7 @@ impl Core {
         let message = Message {
             connection: connection.key(index),
             client: connection.client.clone(),
-            comes_by: connection.comes_by(),
+            comes_by,
             topic: (*incoming.topic).into(),
             payload: incoming.payload.into(),
             qos: incoming.qos,

@@ -289,7 +289,7 @@ impl Core {
     /// the tenant lets it. Who is not let talk at all is put out.
     fn check_tenant(&mut self, index: u32, app: AppId) -> Result<(), Stop> {
         let connection = &self.connections[index as usize];
-        match self.bar(app, connection.client.as_deref(), connection.comes_by()) {
+        match self.bar(app, connection.client.as_deref(), self.comes_by(index)) {
             None => {}
             Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
             Some(Bar::NotProven) => {

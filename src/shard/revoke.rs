@@ -169,7 +169,7 @@ impl Core {
         for key in self.connections_of_tenant(tenant) {
             let connection = &self.connections[key.index as usize];
             let tenants = &self.settings.auth.tenants;
-            let requirement = tenants.requirement(tenant, connection.comes_by());
+            let requirement = tenants.requirement(tenant, self.comes_by(key.index));
             let client = connection.client.as_ref();
             if !requirement.is_met_by(client.map(|client| client.method)) {
                 self.put_out(

@@ -1,6 +1,7 @@
 //! What the configuration says to one shard.
 
 use super::asks;
+use super::doors::ListenerPlan;
 use super::tenants::Tenants;
 use crate::auth::Provider;
 use crate::codec::avro::ConfigName;
@@ -19,6 +20,8 @@ pub struct ShardSettings {
     pub replica: String,
     /// Core the thread is tied to.
     pub core: Option<usize>,
+    /// What holds at each listener, by its number.
+    pub listeners: Vec<ListenerPlan>,
     /// Connections of this shard.
     pub connections_max: usize,
     /// Endpoints one connection may speak for.

@@ -3,9 +3,10 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::connection::{Life, Transport};
+use super::connection::{Framing, Life, Transport};
 use super::core::Core;
 use super::pool::Pool;
+use super::websocket::end_code;
 use crate::rt::ring::DeviceRing;
 use crate::rt::socket;
 use crate::telemetry::CloseReason;
@@ -41,7 +42,25 @@ impl Sockets for DeviceRing {
     }
 }
 
-/// What goes to the socket for packets that are to be sent.
+/// What packets that are to be sent are framed in, and what is said beside them; `end` is the code
+/// that a WebSocket ends with after them.
+fn frame(framing: &mut Framing, packets: Vec<u8>, end: Option<u16>, pool: &mut Pool) -> Vec<u8> {
+    match framing {
+        Framing::Mqtt => packets,
+        Framing::WebSocket(socket) => {
+            let mut frames = pool.take();
+            socket.wrap(&packets, end, &mut frames);
+            pool.give(packets);
+            frames
+        }
+        Framing::Taken => {
+            pool.give(packets);
+            Vec::new()
+        }
+    }
+}
+
+/// What goes to the socket for frames that are to be sent.
 ///
 /// # Errors
 /// TLS can protect no more bytes.
@@ -76,11 +95,15 @@ impl Core {
     pub(super) fn finish(&mut self, index: u32, sockets: &mut impl Sockets) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.is_dirty = false;
+        // Who has said DISCONNECT reads no more, but waits for the end of its WebSocket.
         let peer_reads_on = !connection.peer_closed
-            && connection.close_reason != Some(CloseReason::ClientDisconnect);
+            && (connection.close_reason != Some(CloseReason::ClientDisconnect)
+                || matches!(connection.framing, Framing::WebSocket(_)));
         if connection.can_send() {
-            let plain = std::mem::take(&mut connection.out);
+            let packets = std::mem::take(&mut connection.out);
             let is_last = connection.life == Life::Closing;
+            let end = is_last.then(|| end_code(connection.close_reason));
+            let plain = frame(&mut connection.framing, packets, end, &mut self.pool);
             let sealed = seal(&mut connection.transport, plain, is_last, &mut self.pool);
             let Ok(mut bytes) = sealed else {
                 self.peer_ended(index, true);

@@ -1,10 +1,9 @@
 //! Connections behind TLS: their handshakes, and what comes and goes through them.
 
-use std::os::fd::OwnedFd;
-
 use super::connection::{Entering, Hold, Life, Tls, Transport};
 use super::core::Core;
 use super::correlation::ConnectionKey;
+use super::doors::Speaks;
 use super::handshakes::STEPS_PER_TURN_MAX;
 use crate::telemetry::CloseReason;
 use crate::tls::Profile;
@@ -14,14 +13,10 @@ use crate::transport::tls::{TlsSession, failure};
 const LOG_FAILED: &str = "TLS with a client failed";
 
 impl Core {
-    /// A connection was accepted where TLS is spoken, by the profile of that number; `None` when
-    /// there are too many (the socket is closed).
-    pub fn opened_tls(&mut self, socket: OwnedFd, profile: u16) -> Option<u32> {
-        let index = self.opened(socket, None)?;
-        self.connections[index as usize].transport = Transport::Waiting(profile);
+    /// A connection begins with TLS.
+    pub(super) fn begin_tls(&mut self, index: u32) {
         self.check_at(index, self.now.ms + u64::from(self.settings.tls_handshake_timeout_ms));
         self.guard(index, |core| core.begin_handshake(index));
-        Some(index)
     }
 
     /// Begins a handshake, or lets it wait unread until it may begin.
@@ -41,7 +36,11 @@ impl Core {
         self.counters.tls_handshakes_under_way.set(self.handshakes.under_way() as u64);
         // Which profiles there are never changes while the process runs.
         let profile = self.tls_profiles[usize::from(profile)].current();
-        match TlsSession::new(profile.config.clone()) {
+        let config = match self.listener_of(index).speaks {
+            Speaks::Mqtt => &profile.config,
+            Speaks::WebSocket(_) => &profile.web_config,
+        };
+        match TlsSession::new(config.clone()) {
             Ok(session) => {
                 let connection = &mut self.connections[index as usize];
                 let tls = Tls { session, profile, is_queued: false };
@@ -85,7 +84,7 @@ impl Core {
         }
         let taken = std::mem::replace(&mut connection.transport, Transport::Taken);
         let Transport::Tls(mut tls) = taken else { return };
-        let outcome = tls.session.receive(ciphertext, |plain| self.take_bytes(index, plain));
+        let outcome = tls.session.receive(ciphertext, |plain| self.take_plaintext(index, plain));
         self.connections[index as usize].transport = Transport::Tls(tls);
         self.after_tls(index, outcome);
     }
@@ -116,7 +115,7 @@ impl Core {
             self.handshake_ended();
             self.introduce(index, &profile);
             if !plain.is_empty() {
-                self.take_bytes(index, &plain);
+                self.take_framed(index, &mut plain);
             }
         }
         self.after_tls(index, outcome);

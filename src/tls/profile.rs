@@ -22,14 +22,18 @@ use crate::config::{ClientAuth, TlsProfile, TlsVersion};
 const TICKETS: usize = 1;
 /// Application protocols (ALPN); a client that offers none is let in all the same.
 const ALPN: [&[u8]; 1] = [b"mqtt"];
+/// The same where HTTP or a WebSocket, which begins with it, is spoken.
+const WEB_ALPN: [&[u8]; 1] = [b"http/1.1"];
 /// How long before its end an own certificate is warned of, in seconds.
 const WARNED_BEFORE_S: i64 = 14 * 24 * 3600;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Profile {
-    /// For rustls.
+    /// For rustls, where MQTT is spoken.
     pub config: Arc<ServerConfig>,
+    /// For rustls, where HTTP or a WebSocket is.
+    pub web_config: Arc<ServerConfig>,
     /// What an operator should look at: certificates that end soon, and the like.
     pub warnings: Vec<String>,
     trust: Option<Trust>,
@@ -93,7 +97,10 @@ impl Loading<'_> {
             Some(before) => before.config.ticketer.clone(),
             None => new_ticketer().map_err(|error| together(error.to_string()))?,
         };
-        Ok(Profile { config: Arc::new(config), warnings: self.warnings, trust, trust_digest })
+        let mut web_config = config.clone();
+        web_config.alpn_protocols = WEB_ALPN.map(<[u8]>::to_vec).into();
+        let (config, web_config) = (Arc::new(config), Arc::new(web_config));
+        Ok(Profile { config, web_config, warnings: self.warnings, trust, trust_digest })
     }
 
     fn bad(&self, path: &Path, why: String) -> BadFile {
@@ -205,7 +212,8 @@ impl Profile {
     /// One for tests, which asks no client for a certificate.
     #[cfg(test)]
     pub fn of(config: Arc<ServerConfig>) -> Self {
-        Self { config, warnings: Vec::new(), trust: None, trust_digest: [0; 32] }
+        let web_config = config.clone();
+        Self { config, web_config, warnings: Vec::new(), trust: None, trust_digest: [0; 32] }
     }
 
     /// Who has shown this verified chain, his own certificate first.

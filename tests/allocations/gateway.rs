@@ -16,7 +16,7 @@ use ringgate::shard::core::Clerks;
 use ringgate::shard::mail::{self, Mail, MailSender, Reporter};
 use ringgate::shard::registry::Registry;
 use ringgate::shard::settings::AuthSettings;
-use ringgate::shard::{self, Door, DoorKind, Parts, ShardSettings, ShardThread};
+use ringgate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use ringgate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
@@ -47,7 +47,7 @@ impl Gateway {
         let thread = shard::start(Parts {
             number: 0,
             settings: shard_settings(),
-            doors: vec![Door { socket: listener, kind: DoorKind::Mqtt }],
+            doors: vec![Door { socket: listener.into(), listener: 0 }],
             tls_profiles: Vec::new(),
             catalogue: Arc::new(catalogue()),
             registry: Arc::new(Registry::new(1000)),
@@ -95,6 +95,7 @@ fn shard_settings() -> ShardSettings {
     ShardSettings {
         replica: "test-0".to_owned(),
         core: None,
+        listeners: vec![ListenerPlan::MQTT],
         connections_max: 100_000,
         endpoints_max: 1_000,
         connect_timeout_ms: 60_000,

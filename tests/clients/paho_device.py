@@ -23,8 +23,12 @@ class Device:
         self.unsubscribed = queue.Queue()
         # No client id: the SDK for Python gives none either.
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, protocol=VERSIONS[options.version]
+            mqtt.CallbackAPIVersion.VERSION2,
+            protocol=VERSIONS[options.version],
+            transport="websockets" if options.websocket_path else "tcp",
         )
+        if options.websocket_path:
+            self.client.ws_set_options(path=options.websocket_path)
         self.client.on_connect = lambda c, u, flags, reason, p: self.connected.put(reason)
         self.client.on_message = lambda c, u, message: self.messages.put(message)
         self.client.on_subscribe = lambda c, u, mid, reasons, p: self.subscribed.put(reasons)
@@ -65,6 +69,7 @@ def main():
     parser.add_argument("--version", choices=VERSIONS, required=True)
     parser.add_argument("--app-version", required=True)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--websocket-path", help="speak through a WebSocket at this path")
     parser.add_argument("--ca", help="speak TLS, and trust the authorities in this PEM file")
     parser.add_argument("--cert", help="show the certificate in this PEM file")
     parser.add_argument("--key", help="whose key is in this one")

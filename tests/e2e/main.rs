@@ -1,7 +1,7 @@
 //! End-to-end tests: the real `ringgate` binary between devices and a real nats-server.
 //!
-//! They need `nats-server`, the mosquitto clients and a Python with paho-mqtt; `scripts/test`
-//! installs these and says where they are.
+//! They need `nats-server`, the mosquitto clients, a Python with paho-mqtt, Node with MQTT.js and
+//! curl; `scripts/test` installs these and says where they are.
 
 mod harness;
 
@@ -38,3 +38,4 @@ mod subscriptions;
 mod tls;
 mod tls_clients;
 mod v5;
+mod websocket;

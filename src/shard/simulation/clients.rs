@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use super::device::Device;
+use super::setup::MQTT;
 use super::wire::Connect;
 use super::world::{EXPIRY_S_MAX, Session, Shard, World};
 use crate::shard::connection::{Hold, Life};
@@ -42,7 +43,7 @@ impl World {
         let shard = self.random.below(self.shards.len());
         let core = &mut self.shards[shard].core;
         let socket = File::open("/dev/null").expect("is there").into();
-        match core.opened(socket, None) {
+        match core.opened(socket, MQTT) {
             Some(index) => {
                 self.shards[shard].places.insert(index, number);
             }

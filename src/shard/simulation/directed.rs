@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::nats;
 use super::random::Random;
-use super::setup::Setup;
+use super::setup::{MQTT, Setup};
 use super::truth::Truth;
 use super::wire::{self, Connect, FromServer, Publish};
 use super::world::Ring;
@@ -67,7 +67,7 @@ impl Rig {
     /// A client that is let in.
     pub(super) fn client(&mut self, level: u8, keep_alive_s: u16) -> u32 {
         let socket = File::open("/dev/null").expect("is there").into();
-        let index = self.core.opened(socket, None).expect("accepted");
+        let index = self.core.opened(socket, MQTT).expect("accepted");
         let client_id = format!("client-{index}");
         let asked = Connect { client_id, clean: true, keep_alive_s, ..Connect::default() };
         self.say(index, &wire::connect(level, &asked));

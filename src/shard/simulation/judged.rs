@@ -4,17 +4,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::directed::{Rig, message};
-use super::setup::Setup;
+use super::setup::{MQTT, Setup};
 use super::wire;
 use crate::auth::{
     Busy, CertificateName, Clerk, ClientGrant, EndpointGrant, LaidDown, Method, Provider, Question,
     Rejection, Requirement, Revocation, Ticket, Verdict,
 };
 use crate::session::catalogue::AppId;
-use crate::shard::connection::Hold;
+use crate::shard::connection::{Entering, Hold};
 use crate::shard::core::Clerks;
 use crate::shard::mail::{Mail, Report};
 use crate::telemetry::CloseReason;
+use crate::tls::PeerCertificate;
 
 const TOPIC: &str = "kp1/v1/dcx/token/json";
 /// Of the other tenant.
@@ -182,7 +183,9 @@ fn certificates(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
 fn shown(rig: &mut Rig, level: u8, serial: &str) -> u32 {
     let name = CertificateName { issuer: "CN=CA".into(), serial: serial.into() };
     let socket = std::fs::File::open("/dev/null").expect("is there").into();
-    let index = rig.core.opened(socket, Some(name)).expect("accepted");
+    let index = rig.core.opened(socket, MQTT).expect("accepted");
+    let shown = Entering::Presenting(PeerCertificate { name, tenant: None });
+    rig.core.connections[index as usize].entering = Some(Box::new(shown));
     let client_id = format!("client-{index}");
     rig.say(index, &wire::connect(level, &wire::Connect { client_id, ..Default::default() }));
     index

@@ -17,6 +17,7 @@ mod tls;
 mod truth;
 mod uplink;
 mod waiting;
+mod websocket;
 mod wire;
 mod world;
 

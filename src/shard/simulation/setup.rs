@@ -16,11 +16,13 @@ use crate::config::{Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
 use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::core::{Clerks, Core, Surroundings};
+use crate::shard::doors::{ListenerPlan, Speaks};
 use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
 use crate::shard::settings::{AuthSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
 use crate::tls::Slot;
+use crate::transport::websocket::Rules;
 use crate::uplink::ledger::{Ledger, Limits};
 
 fn catalogue() -> Catalogue {
@@ -36,6 +38,12 @@ fn catalogue() -> Catalogue {
     catalogue.add_version(other, "v2", None);
     catalogue
 }
+
+/// The listeners of [`Setup::plain`], by number.
+pub(super) const MQTT: u16 = 0;
+pub(super) const MQTTS: u16 = 1;
+pub(super) const WS: u16 = 2;
+pub(super) const WSS: u16 = 3;
 
 /// A world to be made.
 pub(super) struct Setup {
@@ -62,9 +70,21 @@ impl Setup {
             outbound_bytes_max: 100_000,
             ..Policy::default()
         };
+        let rules = Rules { path: "/ws".to_owned(), origins: Vec::new(), frame_bytes_max: 100_000 };
+        let rules = Arc::new(rules);
         let settings = ShardSettings {
             replica: String::new(),
             core: None,
+            listeners: vec![
+                ListenerPlan::MQTT,
+                ListenerPlan { tls: Some(0), ..ListenerPlan::MQTT },
+                ListenerPlan { speaks: Speaks::WebSocket(rules.clone()), ..ListenerPlan::MQTT },
+                ListenerPlan {
+                    tls: Some(0),
+                    speaks: Speaks::WebSocket(rules),
+                    ..ListenerPlan::MQTT
+                },
+            ],
             connections_max: 1000,
             endpoints_max: 1000,
             connect_timeout_ms: 5000,

@@ -8,7 +8,7 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
 use super::directed::{Rig, message};
-use super::setup::Setup;
+use super::setup::{MQTTS, Setup};
 use super::wire::{self, Connect};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::handshakes::STEPS_PER_TURN_MAX;
@@ -30,17 +30,21 @@ fn rig() -> Rig {
 }
 
 /// A client that speaks TLS of version 1.2 (0) or 1.3 (1).
-struct Client {
+pub(super) struct Client {
     index: u32,
     tls: ClientConnection,
-    told: Vec<u8>,
-    has_ended: bool,
+    pub(super) told: Vec<u8>,
+    pub(super) has_ended: bool,
 }
 
 impl Client {
     fn new(rig: &mut Rig, version: usize) -> Self {
+        Self::at(rig, MQTTS, version)
+    }
+
+    pub(super) fn at(rig: &mut Rig, listener: u16, version: usize) -> Self {
         let socket = File::open("/dev/null").expect("is there").into();
-        let index = rig.core.opened_tls(socket, 0).expect("accepted");
+        let index = rig.core.opened(socket, listener).expect("accepted");
         let name = ServerName::try_from("gate").expect("a name");
         let config = CONFIGS.clients[version].clone();
         let tls = ClientConnection::new(config, name).expect("a client");
@@ -59,7 +63,7 @@ impl Client {
     }
 
     /// Takes what the gateway has sent.
-    fn hear(&mut self, rig: &mut Rig) {
+    pub(super) fn hear(&mut self, rig: &mut Rig) {
         let down = rig.heard.remove(&self.index).unwrap_or_default();
         let mut down = &down[..];
         while !down.is_empty() {
@@ -69,7 +73,7 @@ impl Client {
         }
     }
 
-    fn say(&mut self, rig: &mut Rig, packet: &[u8]) {
+    pub(super) fn say(&mut self, rig: &mut Rig, packet: &[u8]) {
         self.tls.writer().write_all(packet).expect("takes it");
         for _ in 0..10 {
             self.send(rig);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::directed::{Rig, message};
-use super::setup::Setup;
+use super::setup::{MQTT, Setup};
 use super::wire::{self, Publish};
 use crate::auth::{
     ClientGrant, EndpointGrant, LaidDown, Method, Provider, Requirement, Revocation, Verdict,
@@ -327,7 +327,7 @@ fn a_login_on_a_link_that_breaks_again_and_again_is_given_up_in_time() {
     setup.settings.auth.client_provider = Provider::Cap;
     setup.settings.auth.asks = ASKS;
     let mut rig = Rig::new(&setup);
-    let index = rig.core.opened(socket(), None).expect("accepted");
+    let index = rig.core.opened(socket(), MQTT).expect("accepted");
     rig.say(index, b"\x10\x18\0\x04MQTT\x04\xC2\0\0\0\x01c\0\x06u@acme\0\x01p");
     assert_eq!(rig.core.asks.len(), 1);
     let over_ms = flap_until(&mut rig, |rig| rig.core.asks.is_empty()).expect("an end");

@@ -6,6 +6,8 @@
 mod frames;
 mod mask;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod upgrade;
 

@@ -3,76 +3,15 @@
 
 use proptest::prelude::*;
 
+use super::testing::*;
 use super::*;
 
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const MORE: u8 = 0x0;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xa;
-const FINAL: u8 = 0x80;
 /// What the tests say the end is for, when it is up to them.
 const OUR_CODE: u16 = 1001;
 
 fn rules() -> Arc<Rules> {
     let origins = vec!["https://panel.example".to_owned()];
     Arc::new(Rules { path: "/ws".to_owned(), origins, frame_bytes_max: 1 << 20 })
-}
-
-fn request() -> Vec<(&'static str, String)> {
-    let line = |name, value: &str| (name, value.to_owned());
-    vec![
-        line("Host", "gate.example:8083"),
-        line("Upgrade", "websocket"),
-        line("Connection", "keep-alive, Upgrade"),
-        line("Sec-WebSocket-Key", KEY),
-        line("Sec-WebSocket-Version", "13"),
-        line("Sec-WebSocket-Protocol", "mqttv3.1, mqtt"),
-    ]
-}
-
-fn head(line: &str, headers: &[(&str, String)]) -> Vec<u8> {
-    let lines: String =
-        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("{line}\r\n{lines}\r\n").into_bytes()
-}
-
-/// A client's frame; `first` is the first byte.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        length @ 0..126 => bytes.push(0x80 | length as u8),
-        length @ 126..65_536 => {
-            bytes.push(0x80 | 126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(0x80 | 127);
-            bytes.extend((length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
-}
-
-/// What a server says: frames, each with its first byte and payload.
-fn read(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut frames = Vec::new();
-    while !bytes.is_empty() {
-        let (length, header) = match bytes[1] {
-            126 => (u16::from_be_bytes([bytes[2], bytes[3]]).into(), 4),
-            127 => (u64::from_be_bytes(bytes[2..10].try_into().expect("eight")) as usize, 10),
-            length => (usize::from(length), 2),
-        };
-        assert!(bytes[1] < 128, "a server does not mask");
-        frames.push((bytes[0], bytes[header..header + length].to_vec()));
-        bytes = &bytes[header + length..];
-    }
-    frames
 }
 
 /// A WebSocket that was granted, and what its server has heard.

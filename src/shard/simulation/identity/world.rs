@@ -16,6 +16,7 @@ use crate::shard::connection::{Hold, Life};
 use crate::shard::core::Core;
 use crate::shard::mail::{Mail, Report};
 use crate::shard::simulation::random::Random;
+use crate::shard::simulation::setup::MQTT;
 use crate::shard::simulation::wire;
 
 /// The largest message NATS takes.
@@ -117,7 +118,7 @@ impl World {
         let clean = self.random.percent(50);
         let socket = self.socket.try_clone().expect("a descriptor is left");
         let at = self.desk.next_moment();
-        let index = self.core.opened(socket, None).expect("there is room");
+        let index = self.core.opened(socket, MQTT).expect("there is room");
         let number = self.devices.len();
         self.devices.push(Device::new(index, level, login, at));
         if self.places.len() <= index as usize {

@@ -1,0 +1,87 @@
+//! Where devices come in, and what is spoken there.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::connection::{Framing, Transport};
+use super::core::Core;
+use crate::auth;
+use crate::transport::websocket::{Rules, WebSocket};
+
+/// A listening socket of a shard.
+#[derive(Debug)]
+pub struct Door {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The number of its listener: of its place among [`super::ShardSettings::listeners`].
+    pub listener: u16,
+}
+
+/// What holds for the connections of a listener.
+#[derive(Debug, Clone)]
+pub struct ListenerPlan {
+    /// The number of the profile that TLS is spoken by; `None`: it is not.
+    pub tls: Option<u16>,
+    /// What is spoken, within TLS or without.
+    pub speaks: Speaks,
+    /// Connections of this shard at it.
+    pub connections_max: usize,
+}
+
+/// What is spoken at a listener.
+#[derive(Debug, Clone)]
+pub enum Speaks {
+    /// MQTT.
+    Mqtt,
+    /// MQTT over WebSocket.
+    WebSocket(Arc<Rules>),
+}
+
+impl ListenerPlan {
+    /// Plain MQTT.
+    pub const MQTT: Self = Self { tls: None, speaks: Speaks::Mqtt, connections_max: usize::MAX };
+}
+
+impl Core {
+    /// What holds at the listener that a connection came in by.
+    pub(super) fn listener_of(&self, index: u32) -> &ListenerPlan {
+        let listener = self.connections[index as usize].listener;
+        &self.settings.listeners[usize::from(listener)]
+    }
+
+    /// A connection was accepted at the listener of that number; `None` when there are too many
+    /// (the socket is closed).
+    pub fn opened(&mut self, socket: OwnedFd, listener: u16) -> Option<u32> {
+        let plan = &self.settings.listeners[usize::from(listener)];
+        let open = self.listeners_open[usize::from(listener)];
+        if open >= plan.connections_max
+            || self.connections.len() >= self.settings.connections_max
+            || self.is_draining()
+        {
+            self.counters.connections_refused.add(1);
+            return None;
+        }
+        let framing = match &plan.speaks {
+            Speaks::Mqtt => Framing::Mqtt,
+            Speaks::WebSocket(rules) => Framing::WebSocket(Box::new(WebSocket::new(rules.clone()))),
+        };
+        let tls = plan.tls;
+        let index = self.insert(socket, listener);
+        let connection = &mut self.connections[index as usize];
+        connection.framing = framing;
+        if let Some(profile) = tls {
+            connection.transport = Transport::Waiting(profile);
+            self.begin_tls(index);
+        }
+        Some(index)
+    }
+
+    /// What the client of a connection comes by.
+    pub(super) fn comes_by(&self, index: u32) -> auth::Transport {
+        match (&self.listener_of(index).speaks, &self.connections[index as usize].transport) {
+            (Speaks::Mqtt, Transport::Plain) => auth::Transport::MqttTcp,
+            (Speaks::Mqtt, _) => auth::Transport::MqttTls,
+            (Speaks::WebSocket(_), _) => auth::Transport::MqttTls,
+        }
+    }
+}
