@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::core::Core;
 use super::correlation::ConnectionKey;
-use super::publish::{Drop, Stop};
+use super::dropped::{Drop, Stop};
 use crate::auth::{Grant, Known, Rejection};
 use crate::session::catalogue::AppId;
 
