@@ -32,7 +32,7 @@ use super::recent::Recent;
 use super::registry::{Place, Registry};
 use super::settings::ShardSettings;
 use super::wheel::Wheel;
-use crate::auth::{CertificateName, Clerk, RevokedLately, Throttle, Verdicts};
+use crate::auth::{Clerk, RevokedLately, Throttle, Verdicts};
 use crate::codec::mqtt::{self, Frame, PacketType, QoS};
 use crate::codec::subjects;
 use crate::rt::socket;
@@ -272,7 +272,7 @@ impl Core {
 
     /// A connection was accepted; `None` when there are too many (the socket is closed).
     /// `certificate` is the client's, where the transport has verified one.
-    pub fn opened(&mut self, socket: OwnedFd, certificate: Option<CertificateName>) -> Option<u32> {
+    pub fn opened(&mut self, socket: OwnedFd, certificate: Option<PeerCertificate>) -> Option<u32> {
         if self.connections.len() >= self.settings.connections_max || self.is_draining() {
             self.counters.connections_refused.add(1);
             return None;
@@ -280,8 +280,8 @@ impl Core {
         self.counters.connections_accepted.add(1);
         self.next_generation = self.next_generation.wrapping_add(1);
         let mut connection = Connection::new(socket, self.next_generation, self.now.ms);
-        connection.entering = certificate
-            .map(|name| Box::new(Entering::Presenting(PeerCertificate { name, tenant: None })));
+        connection.entering =
+            certificate.map(|certificate| Box::new(Entering::Presenting(certificate)));
         let index = self.connections.insert(connection) as u32;
         self.counters.connections_open.set(self.connections.len() as u64);
         self.check_at(index, self.now.ms + u64::from(self.settings.connect_timeout_ms));

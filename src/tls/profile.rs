@@ -15,7 +15,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::files::{self, BadFile, CRL_BYTES_MAX, PEM_BYTES_MAX};
 use super::sni::ByName;
 use super::trust::{Authority, Trust};
-use crate::auth::{CertificateName, certificate_name};
+use crate::auth::certificate::{name_of, read_certificate};
+use crate::auth::{CertificateDetails, CertificateName, certificate_name};
 use crate::config::{ClientAuth, TlsProfile, TlsVersion};
 
 /// Tickets for a client after a TLS 1.3 handshake; each is good for one resumption.
@@ -42,6 +43,8 @@ pub struct Profile {
 pub struct PeerCertificate {
     /// What providers know it by.
     pub name: CertificateName,
+    /// What else it says of its client.
+    pub details: Box<CertificateDetails>,
     /// The only tenant its client may be of; `None`: whichever the provider says.
     pub tenant: Option<Box<str>>,
 }
@@ -218,13 +221,16 @@ impl Profile {
         chain: &[CertificateDer<'_>],
     ) -> Result<PeerCertificate, String> {
         let leaf = chain.first().ok_or("an empty chain of certificates")?;
-        let name = certificate_name(leaf).map_err(|error| error.to_string())?;
-        let parsed = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
-        if parsed.1.validity().not_after.timestamp() < now_s() {
+        let certificate = read_certificate(leaf).map_err(|error| error.to_string())?;
+        if certificate.validity().not_after.timestamp() < now_s() {
             return Err("the client's certificate has expired since its session began".to_owned());
         }
         let tenant = self.trust.as_ref().and_then(|trust| trust.tenant_of(chain));
-        Ok(PeerCertificate { name, tenant: tenant.map(Into::into) })
+        Ok(PeerCertificate {
+            name: name_of(&certificate),
+            details: Box::new(CertificateDetails::new(&certificate, leaf)),
+            tenant: tenant.map(Into::into),
+        })
     }
 }
 

@@ -259,6 +259,8 @@ fn client_certificates_are_not_asked_for_or_may_or_must_be_shown() {
             let peer = server.peer_certificates().map(|chain| profile.peer_certificate(chain));
             let peer = peer.map(|peer| peer.expect("a good one"));
             assert_eq!(peer.as_ref().map(|peer| &*peer.name.serial), with, "{client_auth:?}");
+            let names = peer.map(|peer| peer.details.dns_names);
+            assert_eq!(names, with.map(|_| vec!["device".into()]), "{client_auth:?}");
             let silent = Arc::new(world.client(version, None));
             let outcome = shake(&profile, &silent, "gate").map(|_| ());
             assert_eq!(outcome.is_ok(), without, "{client_auth:?}: {outcome:?}");

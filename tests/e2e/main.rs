@@ -37,4 +37,5 @@ mod sessions;
 mod subscriptions;
 mod tls;
 mod tls_clients;
+mod tls_identity;
 mod v5;
