@@ -33,6 +33,7 @@ pub struct Profile {
     pub config: Arc<ServerConfig>,
     /// What an operator should look at: certificates that end soon, and the like.
     pub warnings: Vec<String>,
+    own: Arc<ByName>,
     trust: Option<Trust>,
     /// Of everything that client certificates are trusted by.
     trust_digest: [u8; 32],
@@ -71,7 +72,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn load(mut self, before: Option<&Profile>) -> Result<Profile, BadFile> {
         let provider = Arc::new(default_provider());
-        let resolver = self.own_certificates(&provider)?;
+        let own = Arc::new(self.own_certificates(&provider)?);
         let trust = self.trust()?;
         let crls = self.crls()?;
         let trust_digest = self.trust_digest();
@@ -87,7 +88,7 @@ impl Loading<'_> {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        let mut config = builder.with_cert_resolver(own.clone());
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = TICKETS;
@@ -96,7 +97,8 @@ impl Loading<'_> {
             Some(before) => before.config.ticketer.clone(),
             None => new_ticketer().map_err(|error| together(error.to_string()))?,
         };
-        Ok(Profile { config: Arc::new(config), warnings: self.warnings, trust, trust_digest })
+        let (config, warnings) = (Arc::new(config), self.warnings);
+        Ok(Profile { config, warnings, own, trust, trust_digest })
     }
 
     fn bad(&self, path: &Path, why: String) -> BadFile {
@@ -130,7 +132,10 @@ impl Loading<'_> {
             }
             keys.push(Arc::new(certified));
         }
-        ByName::new(keys).ok_or_else(|| self.bad(Path::new(""), "has no certificate".to_owned()))
+        if keys.is_empty() {
+            return Err(self.bad(Path::new(""), "has no certificate".to_owned()));
+        }
+        Ok(ByName::new(keys))
     }
 
     fn warn_of_end(&mut self, path: &Path, leaf: &CertificateDer<'_>) {
@@ -208,7 +213,19 @@ impl Profile {
     /// One for tests, which asks no client for a certificate.
     #[cfg(test)]
     pub fn of(config: Arc<ServerConfig>) -> Self {
-        Self { config, warnings: Vec::new(), trust: None, trust_digest: [0; 32] }
+        let own = Arc::default();
+        Self { config, warnings: Vec::new(), own, trust: None, trust_digest: [0; 32] }
+    }
+
+    /// A chain of ours in PEM, the certificate itself first: what a client is shown that asks for
+    /// this name, or for none. `None`: no certificate has the name, so that such a client is shown
+    /// the first one, and will hardly accept it.
+    pub fn chain_pem(&self, server_name: Option<&str>) -> Option<String> {
+        let key = match server_name {
+            Some(name) => self.own.named(name),
+            None => self.own.find(None),
+        };
+        key.map(|key| files::chain_pem(&key.cert))
     }
 
     /// Who has shown this verified chain, his own certificate first.

@@ -100,7 +100,7 @@ fn admin(api: CredentialsApi) -> Admin {
     let health = Arc::new(Health::new(Vec::new(), Arc::new(LinkStatus::new())));
     let metrics = Metrics::new(Vec::new(), Arc::new(ControlCounters::default()));
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    Admin::bind(address, health, metrics, Some(api)).expect("listens")
+    Admin::bind(address, health, metrics, Some(api), Vec::new()).expect("listens")
 }
 
 /// What stands behind `label` in what was printed.

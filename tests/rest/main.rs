@@ -1,5 +1,6 @@
 //! The REST interface of the credentials, over real HTTP and a real store.
 
+mod chain;
 mod http;
 mod rig;
 
