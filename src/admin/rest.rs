@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 /// Bytes of a request's body at most. The largest is a signing request of a few KiB.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1_024;
 const JSON: &str = "application/json";
-/// A certificate as text (RFC 8555 §9.1 has the chain of them).
+/// Certificates as text.
 pub(super) const PEM: &str = "application/x-pem-file";
 
 /// A request with its body, taken apart.
@@ -287,8 +287,13 @@ pub(super) fn bad_query(why: &str) -> Reply {
 /// The first characters of what the caller wrote are enough for them to find it.
 const SHOWN_CHARS_MAX: usize = 40;
 
+/// A name that the caller has given, for the answer.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
 fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let name: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+    let name = shown(name);
     match known {
         [] => format!("unknown {what} {name:?}; there is none here"),
         _ => format!("unknown {what} {name:?}; there are: {}", known.join(", ")),

@@ -1,6 +1,7 @@
 //! The HTTP server of the management interface. One request per connection: scrapes and probes
 //! are seconds apart, and a connection that cannot linger needs no further care.
 
+use super::chain::{self, CHAIN_PATH, ProfileChains};
 use super::credentials::{BASE, CredentialsApi, Desk, OPERATIONS_MAX};
 use super::health::Health;
 use super::rest::{BODY_BYTES_MAX, Call, Handled, Reply};
@@ -32,7 +33,7 @@ const HEAD_BYTES_MAX: usize = 8 * 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "GET /health, GET /metrics\n";
+const PATHS: &str = "GET /health, GET /metrics, GET /api/v1/certificate-chain\n";
 
 /// The management interface, listening.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address`, with the REST interface where there are credentials to manage. To be
-    /// called within a tokio runtime.
+    /// Listens on `address`, with the REST interface where there are credentials to manage, and the
+    /// chains of these TLS profiles. To be called within a tokio runtime.
     ///
     /// # Errors
     /// The system's, for instance when the port is taken.
@@ -53,6 +54,7 @@ impl Admin {
         health: Arc<Health>,
         metrics: Metrics,
         credentials: Option<CredentialsApi>,
+        chains: Vec<ProfileChains>,
     ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -60,7 +62,7 @@ impl Admin {
         let local_addr = listener.local_addr()?;
         let desk = credentials.map(|api| Arc::new(Desk::new(api)));
         let operations = Arc::new(Semaphore::new(OPERATIONS_MAX));
-        let pages = Arc::new(Pages { health, metrics, desk, operations });
+        let pages = Arc::new(Pages { health, metrics, desk, operations, chains });
         Ok(Self { listener, local_addr, pages })
     }
 
@@ -121,10 +123,14 @@ struct Pages {
     metrics: Metrics,
     desk: Option<Arc<Desk>>,
     operations: Arc<Semaphore>,
+    chains: Vec<ProfileChains>,
 }
 
 impl Pages {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() == CHAIN_PATH {
+            return self.chain(&request).unwrap_or_else(|refusal| refusal).into_response();
+        }
         match &self.desk {
             Some(desk) if is_below(request.uri().path(), BASE) => {
                 let reply = self.manage(desk, request).await.unwrap_or_else(|refusal| refusal);
@@ -160,6 +166,12 @@ impl Pages {
             tracing::error!("a request to manage credentials failed");
             Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "the request failed; see the log")
         })
+    }
+
+    fn chain(&self, request: &Request<Incoming>) -> Handled {
+        let (method, nothing) = (request.method().clone(), Bytes::new());
+        let call = Call::new(method, request.uri(), BASE, request.headers(), nothing)?;
+        chain::answer(&self.chains, &call)
     }
 
     fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {

@@ -43,21 +43,34 @@ impl std::error::Error for NoCertificate {}
 /// # Errors
 /// The bytes are no certificate, or more than one.
 pub fn certificate_name(der: &[u8]) -> Result<CertificateName, NoCertificate> {
+    Ok(name_of(&read_certificate(der)?))
+}
+
+/// Reads a certificate in DER.
+///
+/// # Errors
+/// The bytes are no certificate, or more than one.
+pub fn read_certificate(der: &[u8]) -> Result<X509Certificate<'_>, NoCertificate> {
     let refuse = |reason: &dyn fmt::Display| NoCertificate(reason.to_string());
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| refuse(&error))?;
     if !rest.is_empty() {
         return Err(refuse(&"something follows it"));
     }
+    Ok(certificate)
+}
+
+/// The same as [`certificate_name`], of a certificate that has been read.
+pub fn name_of(certificate: &X509Certificate<'_>) -> CertificateName {
     let tbs = &certificate.tbs_certificate;
-    Ok(CertificateName {
+    CertificateName {
         issuer: rfc4514(&tbs.issuer).into(),
         serial: tbs.serial.to_str_radix(10).into(),
-    })
+    }
 }
 
 /// A distinguished name as text: the last part first, `,` between parts, `+` within one
 /// (RFC 4514 §2.1–2.2).
-fn rfc4514(name: &X509Name<'_>) -> String {
+pub(super) fn rfc4514(name: &X509Name<'_>) -> String {
     let mut parts: Vec<_> = name.iter().collect();
     parts.reverse();
     let mut text = String::new();
@@ -142,7 +155,7 @@ mod tests {
     use rcgen::string::{BmpString, Ia5String};
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SerialNumber};
 
-    fn name_of(dn: &[(DnType, DnValue)], serial: &[u8]) -> CertificateName {
+    fn made(dn: &[(DnType, DnValue)], serial: &[u8]) -> CertificateName {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         for (kind, value) in dn {
@@ -155,7 +168,7 @@ mod tests {
     }
 
     fn issuer_with(value: &str) -> String {
-        name_of(&[(DnType::CommonName, value.into())], &[1]).issuer.into()
+        made(&[(DnType::CommonName, value.into())], &[1]).issuer.into()
     }
 
     #[test]
@@ -165,13 +178,13 @@ mod tests {
             (DnType::OrganizationName, "Acme, Inc.".into()),
             (DnType::CommonName, "plant 7".into()),
         ];
-        assert_eq!(&*name_of(&dn, &[1]).issuer, "CN=plant 7,O=Acme\\, Inc.,C=DE");
+        assert_eq!(&*made(&dn, &[1]).issuer, "CN=plant 7,O=Acme\\, Inc.,C=DE");
     }
 
     #[test]
     fn writes_serial_numbers_in_base_10_however_long() {
-        assert_eq!(&*name_of(&[], &[0xff]).serial, "255");
-        let long = name_of(&[], &[0xff; 20]).serial;
+        assert_eq!(&*made(&[], &[0xff]).serial, "255");
+        let long = made(&[], &[0xff; 20]).serial;
         assert_eq!(&*long, "1461501637330902918203684832716283019655932542975");
     }
 
@@ -190,13 +203,13 @@ mod tests {
         let mail = Ia5String::try_from("a@b").expect("is ASCII");
         let kind = DnType::from_oid(&[1, 2, 840, 113_549, 1, 9, 1]);
         let dn = [(kind, DnValue::Ia5String(mail))];
-        assert_eq!(&*name_of(&dn, &[1]).issuer, "1.2.840.113549.1.9.1=#1603614062");
+        assert_eq!(&*made(&dn, &[1]).issuer, "1.2.840.113549.1.9.1=#1603614062");
     }
 
     #[test]
     fn reads_the_wide_strings_of_old_authorities() {
         let wide = DnValue::BmpString(BmpString::try_from("Łódź").expect("is in the BMP"));
-        assert_eq!(&*name_of(&[(DnType::LocalityName, wide)], &[1]).issuer, "L=Łódź");
+        assert_eq!(&*made(&[(DnType::LocalityName, wide)], &[1]).issuer, "L=Łódź");
     }
 
     #[test]

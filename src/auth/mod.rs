@@ -6,6 +6,7 @@
 //! (`trustful`). A shard asks in [`Question`]s and gets [`Verdict`]s, whoever the provider is.
 
 pub mod certificate;
+pub mod details;
 pub mod lately;
 pub mod question;
 pub mod revocation;
@@ -13,6 +14,7 @@ pub mod throttle;
 pub mod verdicts;
 
 pub use certificate::certificate_name;
+pub use details::CertificateDetails;
 pub use lately::RevokedLately;
 pub use question::{CertificateName, ClientGrant, EndpointGrant, Question, Rejection, Verdict};
 pub use revocation::{Method, Revocation};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::CertificateDetails;
 use crate::config::Secret;
 
 /// A question to a provider.
@@ -26,7 +27,12 @@ pub enum Question {
     },
     /// Whose certificate is this (22/CAP §Certificate)? Its chain, validity and signature have been
     /// verified.
-    Certificate(CertificateName),
+    Certificate {
+        /// What the provider finds it by.
+        name: CertificateName,
+        /// What else it says; `None` where nobody asks for it, or it is not known.
+        details: Option<Box<CertificateDetails>>,
+    },
 }
 
 /// What names a client certificate (22/CAP §Certificate).

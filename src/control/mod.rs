@@ -149,7 +149,8 @@ impl Control {
         // Sockets and signal handlers belong to the runtime, and their failures to the caller.
         let entered = runtime.enter();
         let address = SocketAddr::new(settings.ringgate.management_address, settings.server.port);
-        let admin = Admin::bind(address, health.clone(), metrics, api)
+        let chains = renewal::chains(&renewal);
+        let admin = Admin::bind(address, health.clone(), metrics, api, chains)
             .map_err(|error| StartError::Listen { address, error })?;
         let signals = Signals::new().map_err(StartError::Runtime)?;
         let hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;

@@ -9,8 +9,9 @@ use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+use crate::admin::ProfileChains;
 use crate::telemetry::ControlCounters;
-use crate::tls::{Renewal, Renewed};
+use crate::tls::{Renewal, Renewed, Slot};
 
 /// How often the file system is asked whether a file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,6 +59,16 @@ impl TlsFiles {
             }
         }
     }
+}
+
+/// Our certificate chains, for the management interface: always those of the profile of the day.
+pub(super) fn chains(renewal: &Renewal) -> Vec<ProfileChains> {
+    let of = |(name, slot): (&str, &Arc<Slot>)| {
+        let slot = slot.clone();
+        let find = move |server_name: Option<&str>| slot.current().chain_pem(server_name);
+        ProfileChains { name: name.to_owned(), find: Box::new(find) }
+    };
+    renewal.named_slots().map(of).collect()
 }
 
 fn tell(renewed: Renewed, counters: &ControlCounters) {

@@ -310,7 +310,9 @@ impl AnswersTaken {
 const BUSY: &str = "too many questions are waiting";
 
 fn certificate(issuer: &str, serial_number: &str) -> Question {
-    Question::Certificate(CertificateName { issuer: issuer.into(), serial: serial_number.into() })
+    let name = CertificateName { issuer: issuer.into(), serial: serial_number.into() };
+    // Neither protocol has a place for more.
+    Question::Certificate { name, details: None }
 }
 
 fn reply(waiting: &Waiting, answer: &Answer, now_ms: i64) -> (String, Bytes) {

@@ -63,7 +63,7 @@ impl Inner {
             Question::Basic { tenant, username, password } => {
                 self.prove_password((tenant, username), password.expose())
             }
-            Question::Certificate(name) => {
+            Question::Certificate { name, .. } => {
                 self.proof::<CertificateCredentials>((&name.issuer, &name.serial))
             }
         };

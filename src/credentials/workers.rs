@@ -119,7 +119,7 @@ impl Clerk for QuestionDesk {
     fn ask(&self, ticket: Ticket, question: Question) -> Result<(), Busy> {
         let queue = match question {
             Question::Basic { .. } => &self.passwords,
-            Question::Token { .. } | Question::Certificate(_) => &self.quick,
+            Question::Token { .. } | Question::Certificate { .. } => &self.quick,
         };
         // A desk whose workers have ended takes nothing either.
         queue.try_send(Job::Ask(ticket, question)).map_err(|_| Busy)

@@ -403,12 +403,14 @@ fn write_request<'a>(
                 .encode(datum);
             &addresses.cap_basic
         }
-        (Question::Certificate(CertificateName { issuer, serial }), Provider::Ecap) => {
+        (Question::Certificate { name, .. }, Provider::Ecap) => {
+            let CertificateName { issuer, serial } = name;
             ecap::ClientCertificateValidationRequest { header, issuer, serial_number: serial }
                 .encode(datum);
             &addresses.ecap_certificate
         }
-        (Question::Certificate(CertificateName { issuer, serial }), _) => {
+        (Question::Certificate { name, .. }, _) => {
+            let CertificateName { issuer, serial } = name;
             cap::ClientCertificateAuthenticationRequest { header, issuer, serial_number: serial }
                 .encode(datum);
             &addresses.cap_certificate
@@ -480,8 +482,10 @@ fn verdict_of(response: &Response<'_>, ask: &Ask, default_tenant: &str) -> Verdi
         (ResponseKind::Client { tenant, id, client_id }, question) => {
             let tenant = match question {
                 Question::Basic { tenant, .. } => Some(&**tenant),
-                Question::Certificate(_) if ask.provider == Provider::Ecap => Some(default_tenant),
-                Question::Certificate(_) => *tenant,
+                Question::Certificate { .. } if ask.provider == Provider::Ecap => {
+                    Some(default_tenant)
+                }
+                Question::Certificate { .. } => *tenant,
                 Question::Token { .. } => None,
             };
             match tenant {

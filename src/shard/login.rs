@@ -53,8 +53,11 @@ impl Core {
         };
         match (certificate, login) {
             _ if self.settings.auth.client_provider == Provider::Trustful => Proof::None,
-            (Some(PeerCertificate { name, tenant }), _) => {
-                let question = Question::Certificate(name);
+            (Some(PeerCertificate { name, details, tenant }), _) => {
+                // Only a service behind HTTP has a place for more than the name.
+                let is_told = self.settings.auth.client_provider == Provider::Http;
+                let details = is_told.then_some(details);
+                let question = Question::Certificate { name, details };
                 Proof::Offered(Offer { question, username: Box::default(), tenant })
             }
             (None, None) => Proof::None,
@@ -105,7 +108,7 @@ impl Core {
         verdict: Verdict,
     ) {
         let verdict = match (verdict, question) {
-            (Verdict::Client(grant), Question::Certificate(_)) => {
+            (Verdict::Client(grant), Question::Certificate { .. }) => {
                 Ok(Client { grant, method: Method::Certificate })
             }
             (Verdict::Client(grant), _) => Ok(Client { grant, method: Method::Basic }),

@@ -132,6 +132,13 @@ impl Core {
         match presented {
             None => {}
             Some(Ok(certificate)) => {
+                tracing::debug!(
+                    shard = self.number,
+                    connection = index,
+                    subject = certificate.details.subject.as_deref(),
+                    fingerprint = &*certificate.details.fingerprint,
+                    "client certificate verified"
+                );
                 connection.entering = Some(Box::new(Entering::Presenting(certificate)));
             }
             Some(Err(why)) => {

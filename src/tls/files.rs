@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
@@ -12,6 +14,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 pub(super) const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file with revocation lists.
 pub(super) const CRL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Characters of base64 in a line of PEM (RFC 7468 §2).
+const PEM_LINE_CHARS: usize = 64;
 
 /// A file that cannot be used. Says nothing of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,22 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(format!("no certificate can be read from it: {error}")),
     }
+}
+
+/// The other way round (RFC 7468 §5.1).
+pub(super) fn chain_pem(chain: &[CertificateDer<'_>]) -> String {
+    let mut pem = String::new();
+    for certificate in chain {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        let mut rest = &*STANDARD.encode(certificate);
+        while !rest.is_empty() {
+            let (line, more) = rest.split_at(rest.len().min(PEM_LINE_CHARS));
+            pem.extend([line, "\n"]);
+            rest = more;
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    pem
 }
 
 pub(super) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {

@@ -15,7 +15,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::files::{self, BadFile, CRL_BYTES_MAX, PEM_BYTES_MAX};
 use super::sni::ByName;
 use super::trust::{Authority, Trust};
-use crate::auth::{CertificateName, certificate_name};
+use crate::auth::certificate::{name_of, read_certificate};
+use crate::auth::{CertificateDetails, CertificateName, certificate_name};
 use crate::config::{ClientAuth, TlsProfile, TlsVersion};
 
 /// Tickets for a client after a TLS 1.3 handshake; each is good for one resumption.
@@ -36,6 +37,7 @@ pub struct Profile {
     pub web_config: Arc<ServerConfig>,
     /// What an operator should look at: certificates that end soon, and the like.
     pub warnings: Vec<String>,
+    own: Arc<ByName>,
     trust: Option<Trust>,
     /// Of everything that client certificates are trusted by.
     trust_digest: [u8; 32],
@@ -46,6 +48,8 @@ pub struct Profile {
 pub struct PeerCertificate {
     /// What providers know it by.
     pub name: CertificateName,
+    /// What else it says of its client.
+    pub details: Box<CertificateDetails>,
     /// The only tenant its client may be of; `None`: whichever the provider says.
     pub tenant: Option<Box<str>>,
 }
@@ -72,7 +76,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn load(mut self, before: Option<&Profile>) -> Result<Profile, BadFile> {
         let provider = Arc::new(default_provider());
-        let resolver = self.own_certificates(&provider)?;
+        let own = Arc::new(self.own_certificates(&provider)?);
         let trust = self.trust()?;
         let crls = self.crls()?;
         let trust_digest = self.trust_digest();
@@ -88,7 +92,7 @@ impl Loading<'_> {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        let mut config = builder.with_cert_resolver(own.clone());
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = TICKETS;
@@ -100,7 +104,8 @@ impl Loading<'_> {
         let mut web_config = config.clone();
         web_config.alpn_protocols = WEB_ALPN.map(<[u8]>::to_vec).into();
         let (config, web_config) = (Arc::new(config), Arc::new(web_config));
-        Ok(Profile { config, web_config, warnings: self.warnings, trust, trust_digest })
+        let warnings = self.warnings;
+        Ok(Profile { config, web_config, warnings, own, trust, trust_digest })
     }
 
     fn bad(&self, path: &Path, why: String) -> BadFile {
@@ -134,7 +139,10 @@ impl Loading<'_> {
             }
             keys.push(Arc::new(certified));
         }
-        ByName::new(keys).ok_or_else(|| self.bad(Path::new(""), "has no certificate".to_owned()))
+        if keys.is_empty() {
+            return Err(self.bad(Path::new(""), "has no certificate".to_owned()));
+        }
+        Ok(ByName::new(keys))
     }
 
     fn warn_of_end(&mut self, path: &Path, leaf: &CertificateDer<'_>) {
@@ -213,7 +221,19 @@ impl Profile {
     #[cfg(test)]
     pub fn of(config: Arc<ServerConfig>) -> Self {
         let web_config = config.clone();
-        Self { config, web_config, warnings: Vec::new(), trust: None, trust_digest: [0; 32] }
+        let (own, warnings) = (Arc::default(), Vec::new());
+        Self { config, web_config, warnings, own, trust: None, trust_digest: [0; 32] }
+    }
+
+    /// A chain of ours in PEM, the certificate itself first: what a client is shown that asks for
+    /// this name, or for none. `None`: no certificate has the name, so that such a client is shown
+    /// the first one, and will hardly accept it.
+    pub fn chain_pem(&self, server_name: Option<&str>) -> Option<String> {
+        let key = match server_name {
+            Some(name) => self.own.named(name),
+            None => self.own.find(None),
+        };
+        key.map(|key| files::chain_pem(&key.cert))
     }
 
     /// Who has shown this verified chain, his own certificate first.
@@ -226,13 +246,16 @@ impl Profile {
         chain: &[CertificateDer<'_>],
     ) -> Result<PeerCertificate, String> {
         let leaf = chain.first().ok_or("an empty chain of certificates")?;
-        let name = certificate_name(leaf).map_err(|error| error.to_string())?;
-        let parsed = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
-        if parsed.1.validity().not_after.timestamp() < now_s() {
+        let certificate = read_certificate(leaf).map_err(|error| error.to_string())?;
+        if certificate.validity().not_after.timestamp() < now_s() {
             return Err("the client's certificate has expired since its session began".to_owned());
         }
         let tenant = self.trust.as_ref().and_then(|trust| trust.tenant_of(chain));
-        Ok(PeerCertificate { name, tenant: tenant.map(Into::into) })
+        Ok(PeerCertificate {
+            name: name_of(&certificate),
+            details: Box::new(CertificateDetails::new(&certificate, leaf)),
+            tenant: tenant.map(Into::into),
+        })
     }
 }
 

@@ -85,6 +85,11 @@ impl Renewal {
         self.watched.iter().map(|watched| watched.slot.clone()).collect()
     }
 
+    /// The profiles' names and places.
+    pub fn named_slots(&self) -> impl Iterator<Item = (&str, &Arc<Slot>)> {
+        self.watched.iter().map(|watched| (&*watched.settings.name, &watched.slot))
+    }
+
     /// Whether there is nothing to renew.
     pub fn is_empty(&self) -> bool {
         self.watched.is_empty()

@@ -10,17 +10,17 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ByName {
     /// For clients that ask for no name, or for one that nobody has.
-    first: Arc<CertifiedKey>,
+    first: Option<Arc<CertifiedKey>>,
     /// By DNS name in lower case, `*.` for one label included. The first that has a name keeps it.
     names: HashMap<Box<str>, Arc<CertifiedKey>>,
 }
 
 impl ByName {
-    /// Shows these; the first to those that ask for no name. `None` when there is none.
-    pub(super) fn new(keys: Vec<Arc<CertifiedKey>>) -> Option<Self> {
+    /// Shows these; the first to those that ask for no name.
+    pub(super) fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
         let mut names = HashMap::new();
         for key in &keys {
             let leaf = key.cert.first().map(dns_names).unwrap_or_default();
@@ -28,24 +28,29 @@ impl ByName {
                 names.entry(name).or_insert_with(|| key.clone());
             }
         }
-        Some(Self { first: keys.into_iter().next()?, names })
+        Self { first: keys.into_iter().next(), names }
     }
 
-    /// The certificate for a name.
-    pub(super) fn find(&self, name: &str) -> &Arc<CertifiedKey> {
+    /// What a client is shown that asks for this name, or for none.
+    pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        name.and_then(|name| self.named(name)).or(self.first.as_ref())
+    }
+
+    /// The certificate that has a name.
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let exact = self.names.get(name.as_str());
         let wild = || {
             let (_, parent) = name.split_once('.')?;
             self.names.get(format!("*.{parent}").as_str())
         };
-        exact.or_else(wild).unwrap_or(&self.first)
+        exact.or_else(wild)
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(hello.server_name().map_or(&self.first, |name| self.find(name)).clone())
+        self.find(hello.server_name()).cloned()
     }
 }
 

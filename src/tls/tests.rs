@@ -1,5 +1,7 @@
 //! Certificates made on the spot, files in a directory of their own, and handshakes in memory.
 
+mod chains;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -259,6 +261,8 @@ fn client_certificates_are_not_asked_for_or_may_or_must_be_shown() {
             let peer = server.peer_certificates().map(|chain| profile.peer_certificate(chain));
             let peer = peer.map(|peer| peer.expect("a good one"));
             assert_eq!(peer.as_ref().map(|peer| &*peer.name.serial), with, "{client_auth:?}");
+            let names = peer.map(|peer| peer.details.dns_names);
+            assert_eq!(names, with.map(|_| vec!["device".into()]), "{client_auth:?}");
             let silent = Arc::new(world.client(version, None));
             let outcome = shake(&profile, &silent, "gate").map(|_| ());
             assert_eq!(outcome.is_ok(), without, "{client_auth:?}: {outcome:?}");
@@ -476,12 +480,16 @@ proptest! {
             let der = params.self_signed(&key).expect("signs").der().clone();
             Arc::new(rustls::sign::CertifiedKey::new(vec![der], (*signer).clone()))
         }).collect();
-        let found = super::sni::ByName::new(keys.clone()).expect("some");
-        let found = keys.iter().position(|key| Arc::ptr_eq(key, found.find(&asked)));
+        let found = super::sni::ByName::new(keys.clone());
+        let place = |key: Option<&Arc<_>>| {
+            key.and_then(|key| keys.iter().position(|other| Arc::ptr_eq(other, key)))
+        };
+        let (shown, named) = (place(found.find(Some(&asked))), place(found.named(&asked)));
         let asked = asked.to_ascii_lowercase();
         let wild = asked.split_once('.').map(|(_, parent)| format!("*.{parent}"));
         let has = |name: &str| certificates.iter().position(|all| all.iter().any(|n| n == name));
-        let expected = has(&asked).or_else(|| wild.and_then(|wild| has(&wild))).unwrap_or(0);
-        prop_assert_eq!(found, Some(expected));
+        let expected = has(&asked).or_else(|| wild.and_then(|wild| has(&wild)));
+        prop_assert_eq!(named, expected);
+        prop_assert_eq!(shown, Some(expected.unwrap_or(0)));
     }
 }

@@ -100,7 +100,7 @@ fn admin(api: CredentialsApi) -> Admin {
     let health = Arc::new(Health::new(Vec::new(), Arc::new(LinkStatus::new())));
     let metrics = Metrics::new(Vec::new(), Arc::new(ControlCounters::default()));
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    Admin::bind(address, health, metrics, Some(api)).expect("listens")
+    Admin::bind(address, health, metrics, Some(api), Vec::new()).expect("listens")
 }
 
 /// What stands behind `label` in what was printed.
@@ -207,7 +207,7 @@ fn a_certificate_is_known_by_the_name_its_file_has() {
     assert_eq!(gateway.place.read("pump/ca.pem"), gateway.good(&["root-certificate"]));
     assert!(gateway.place.read("pump/client.key").contains("PRIVATE KEY"));
 
-    let question = Question::Certificate(name);
+    let question = Question::Certificate { name, details: None };
     assert!(matches!(gateway.credentials.answer(&question), Verdict::Client(_)));
     gateway.good(&["cert", "revoke", text("id")]);
     assert_eq!(gateway.change(), client_revoked(Method::Certificate, text("id")));

@@ -37,5 +37,6 @@ mod sessions;
 mod subscriptions;
 mod tls;
 mod tls_clients;
+mod tls_identity;
 mod v5;
 mod websocket;

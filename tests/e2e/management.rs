@@ -48,6 +48,9 @@ fn other_paths_and_methods_are_refused_as_http_says() {
     assert_eq!(status("POST", "/health"), 405);
     assert_eq!(status("DELETE", "/metrics"), 405);
     assert_eq!(status("GET", "/health?verbose"), 200);
+    // No TLS is configured here.
+    assert_eq!(status("GET", "/api/v1/certificate-chain"), 404);
+    assert_eq!(status("POST", "/api/v1/certificate-chain"), 405);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::harness::ports::Port;
 use crate::harness::provider::Kind;
 use crate::harness::secured::{Secured, secret};
 use crate::harness::tls::{Ca, Files, client_config, tunnel};
-use crate::harness::{Bench, eventually, find_tool};
+use crate::harness::{Bench, eventually, find_tool, http};
 
 const TOPIC: &str = "kp1/v1/dcx/token-1/json/1";
 
@@ -334,6 +334,57 @@ fn new_certificates_and_revocation_lists_are_taken_without_dropping_anybody() {
     wait_for_failure(gateway, "revoked", 1.0);
     Device::connected(door.tunnel(Some(&ca.client(4))), Connect::new(V5, "good")).0.disconnect();
     old.request(TOPIC, "[]", 1);
+}
+
+#[test]
+fn the_chain_that_devices_are_shown_is_there_for_whoever_asks_and_is_always_the_new_one() {
+    let (door, plant) = (Door::new(), Port::reserve());
+    let other = door.ca.server("other", "other.example");
+    let bench = Bench::start_with(|settings| {
+        door.open(settings);
+        settings.set("ringgate.tls.plant.cert-files", vec![path(&other.chain)]);
+        settings.set("ringgate.tls.plant.key-files", vec![path(&other.key)]);
+        settings.set("ringgate.listeners.plant.port", plant.number);
+        settings.set("ringgate.listeners.plant.tls", "plant");
+    });
+    let gateway = &bench.gateway;
+    let get = |query: &str| {
+        let path = format!("/api/v1/certificate-chain{query}");
+        http::get(gateway.admin, &path).expect("an answer")
+    };
+    let chain = |query: &str| {
+        let response = get(query);
+        assert_eq!(response.status, 200, "{response:?}");
+        assert!(response.head.contains("content-type: application/x-pem-file"), "{response:?}");
+        response.body
+    };
+    let file = |file: &Path| std::fs::read_to_string(file).expect("reads");
+    let before = chain("?profile=mqtt-tls");
+    assert_eq!(before, file(&door.server.chain));
+    assert_eq!(chain("?profile=plant&server-name=other.example"), file(&other.chain));
+    assert_eq!(get("?profile=plant&server-name=localhost").status, 404);
+    assert_eq!(get("?profile=gone").status, 404);
+    assert!(get("").body.contains("profile is needed; there are: mqtt-tls, plant"));
+    // It is what a handshake shows, and of the authority that devices trust.
+    assert!(s_client(door.address(), &["-showcerts"]).contains(&before));
+    let fetched = gateway.dir().file("fetched.pem", &before);
+    let verified = Command::new(find_tool("RINGGATE_OPENSSL", "openssl", &[]))
+        .args(["verify", "-CAfile", &path(&door.ca.file), &path(&fetched)])
+        .output()
+        .expect("openssl runs");
+    assert!(verified.status.success(), "{verified:?}");
+    // A file that cannot be used changes nothing; a good one is there once it is shown.
+    std::fs::write(&door.server.chain, "no certificate").expect("writes");
+    gateway.signal(libc::SIGHUP);
+    gateway.wait_for_metric("ringgate_tls_refused_total", &[], 1.0);
+    assert_eq!(chain("?profile=mqtt-tls"), before);
+    door.ca.server("server", "localhost");
+    gateway.signal(libc::SIGHUP);
+    gateway.wait_for_metric("ringgate_tls_renewed_total", &[], 1.0);
+    let after = chain("?profile=mqtt-tls");
+    assert_eq!(after, file(&door.server.chain));
+    assert_ne!(after, before);
+    assert!(s_client(door.address(), &["-showcerts"]).contains(&after));
 }
 
 #[test]

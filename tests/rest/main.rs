@@ -1,5 +1,6 @@
 //! The REST interface of the credentials, over real HTTP and a real store.
 
+mod chain;
 mod http;
 mod rig;
 
@@ -137,7 +138,7 @@ fn certificates_are_issued_below_the_root_and_known_from_then_on() {
         issuer: text(&made, "issuer").into(),
         serial: text(&made, "serialNumber").into(),
     };
-    let question = Question::Certificate(name);
+    let question = Question::Certificate { name, details: None };
     assert_eq!(status(rig.credentials.answer(&question)), 200);
 
     let path = format!("/x509-credentials/{}", text(&made, "id"));

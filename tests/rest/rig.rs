@@ -1,6 +1,6 @@
 //! A management interface with credentials, and a client that speaks HTTP by hand.
 
-use ringgate::admin::{Admin, Change, CredentialsApi, Health};
+use ringgate::admin::{Admin, Change, CredentialsApi, Health, ProfileChains};
 use ringgate::auth::{Demands, Requirement};
 use ringgate::config::Secret;
 use ringgate::credentials::Credentials;
@@ -76,6 +76,11 @@ impl Answer {
 
 impl Rig {
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// One where devices are shown these chains.
+    pub fn start_with(chains: Vec<ProfileChains>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ringgate-rest-{}-{number}", std::process::id());
@@ -99,7 +104,8 @@ impl Rig {
                 let health = Arc::new(Health::new(Vec::new(), Arc::new(LinkStatus::new())));
                 let metrics = Metrics::new(Vec::new(), Arc::new(ControlCounters::default()));
                 let anywhere = ([127, 0, 0, 1], 0).into();
-                let admin = Admin::bind(anywhere, health, metrics, Some(api)).expect("listens");
+                let admin = Admin::bind(anywhere, health, metrics, Some(api), chains);
+                let admin = admin.expect("listens");
                 tell.send(admin.local_addr()).expect("the test waits");
                 tokio::select! {
                     never = admin.run() => match never {},

@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Trouble;
-use crate::auth::{ClientGrant, EndpointGrant, Question, Rejection, Verdict};
+use crate::auth::{
+    CertificateDetails, CertificateName, ClientGrant, EndpointGrant, Question, Rejection, Verdict,
+};
 
 /// Characters of a reason that are passed on to a device.
 pub(super) const REASON_CHARS_MAX: usize = 256;
@@ -45,11 +47,26 @@ pub(super) fn question(question: &Question) -> String {
             "kind": "basic", "tenantId": tenant, "username": username,
             "password": password.expose(),
         }),
-        Question::Certificate(name) => {
-            json!({ "kind": "certificate", "issuer": name.issuer, "serialNumber": name.serial })
-        }
+        Question::Certificate { name, details } => certificate(name, details.as_deref()),
     };
     body.to_string()
+}
+
+fn certificate(name: &CertificateName, details: Option<&CertificateDetails>) -> Value {
+    let mut body =
+        json!({ "kind": "certificate", "issuer": name.issuer, "serialNumber": name.serial });
+    let Some(details) = details else { return body };
+    // Too long a subject is left out: null would be one more thing to be prepared for.
+    if let Some(subject) = &details.subject {
+        body["subject"] = json!(subject);
+    }
+    body["dnsNames"] = json!(details.dns_names);
+    body["ipAddresses"] = json!(details.ip_addresses);
+    body["uris"] = json!(details.uris);
+    body["emailAddresses"] = json!(details.email_addresses);
+    body["incomplete"] = json!(details.is_incomplete);
+    body["fingerprint"] = json!(details.fingerprint);
+    body
 }
 
 /// What an answer means.

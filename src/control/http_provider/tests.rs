@@ -1,5 +1,5 @@
 use super::*;
-use crate::auth::{CertificateName, ClientGrant, EndpointGrant};
+use crate::auth::{CertificateDetails, CertificateName, ClientGrant, EndpointGrant};
 use crate::config::HttpUrl;
 use std::cell::RefCell;
 use std::future::Future;
@@ -109,7 +109,13 @@ fn basic() -> Question {
 }
 
 fn certificate() -> Question {
-    Question::Certificate(CertificateName { issuer: "CN=a\\,b".into(), serial: "255".into() })
+    let name = CertificateName { issuer: "CN=a\\,b".into(), serial: "255".into() };
+    Question::Certificate { name, details: None }
+}
+
+fn certificate_with(details: CertificateDetails) -> Question {
+    let Question::Certificate { name, .. } = certificate() else { panic!("is one") };
+    Question::Certificate { name, details: Some(Box::new(details)) }
 }
 
 fn ticket(ask: u64) -> Ticket {
@@ -168,6 +174,35 @@ fn asks_in_the_documented_format() {
                 ),
             ),
             (certificate(), r#"{"issuer":"CN=a\\,b","kind":"certificate","serialNumber":"255"}"#),
+            (
+                certificate_with(CertificateDetails {
+                    subject: Some("CN=pump \"7\"".into()),
+                    dns_names: vec!["a.example".into(), "b.example".into()],
+                    ip_addresses: vec![
+                        "192.0.2.7".parse().expect("v4"),
+                        "2001:db8::7".parse().expect("v6"),
+                    ],
+                    uris: vec!["urn:x:7".into()],
+                    email_addresses: vec!["a@b.example".into()],
+                    is_incomplete: false,
+                    fingerprint: "00ff".into(),
+                }),
+                concat!(
+                    r#"{"dnsNames":["a.example","b.example"],"emailAddresses":["a@b.example"],"#,
+                    r#""fingerprint":"00ff","incomplete":false,"#,
+                    r#""ipAddresses":["192.0.2.7","2001:db8::7"],"issuer":"CN=a\\,b","#,
+                    r#""kind":"certificate","serialNumber":"255","#,
+                    r#""subject":"CN=pump \"7\"","uris":["urn:x:7"]}"#
+                ),
+            ),
+            (
+                certificate_with(CertificateDetails { is_incomplete: true, ..Default::default() }),
+                concat!(
+                    r#"{"dnsNames":[],"emailAddresses":[],"fingerprint":"","incomplete":true,"#,
+                    r#""ipAddresses":[],"issuer":"CN=a\\,b","kind":"certificate","#,
+                    r#""serialNumber":"255","uris":[]}"#
+                ),
+            ),
         ];
         for (question, body) in expected {
             ask(&service.url, question).await;

@@ -153,7 +153,9 @@ fn a_certificate_is_known_by_issuer_and_serial_number() {
     let not_after = Timestamp::from_ms(1_800_000_000_000);
     let made = credentials.add_certificate("acme", &certificate("17"), "bob", not_after);
     let id = made.expect("creates").life.id;
-    let answer = |serial| credentials.answer(&Question::Certificate(certificate(serial)));
+    let answer = |serial| {
+        credentials.answer(&Question::Certificate { name: certificate(serial), details: None })
+    };
     let grant = ClientGrant {
         tenant: "acme".into(),
         credentials_id: Some(id.as_str().into()),

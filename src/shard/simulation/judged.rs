@@ -7,8 +7,8 @@ use super::directed::{Rig, message};
 use super::setup::{MQTT, Setup};
 use super::wire;
 use crate::auth::{
-    Busy, CertificateName, Clerk, ClientGrant, EndpointGrant, LaidDown, Method, Provider, Question,
-    Rejection, Requirement, Revocation, Ticket, Verdict,
+    Busy, CertificateDetails, CertificateName, Clerk, ClientGrant, EndpointGrant, LaidDown, Method,
+    Provider, Question, Rejection, Requirement, Revocation, Ticket, Verdict,
 };
 use crate::session::catalogue::AppId;
 use crate::shard::connection::{Entering, Hold};
@@ -182,9 +182,12 @@ fn certificates(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
 /// A client that has shown this certificate, and waits for its CONNACK.
 fn shown(rig: &mut Rig, level: u8, serial: &str) -> u32 {
     let name = CertificateName { issuer: "CN=CA".into(), serial: serial.into() };
+    let subject = Some(format!("CN=pump {serial}").into());
+    let details = Box::new(CertificateDetails { subject, ..CertificateDetails::default() });
+    let certificate = PeerCertificate { name, details, tenant: None };
     let socket = std::fs::File::open("/dev/null").expect("is there").into();
     let index = rig.core.opened(socket, MQTT).expect("accepted");
-    let shown = Entering::Presenting(PeerCertificate { name, tenant: None });
+    let shown = Entering::Presenting(certificate);
     rig.core.connections[index as usize].entering = Some(Box::new(shown));
     let client_id = format!("client-{index}");
     rig.say(index, &wire::connect(level, &wire::Connect { client_id, ..Default::default() }));
@@ -208,6 +211,24 @@ fn a_certificate_that_is_not_good_is_refused_with_the_code_of_the_version() {
             assert_eq!((heard[0], heard[3]), (0x20, code), "{status_code}, version {level}");
             assert!(rig.why_closed(index).is_some());
         }
+    }
+}
+
+#[test]
+fn what_a_certificate_says_beside_its_name_is_for_a_service_behind_http_alone() {
+    for (provider, is_told) in [(Provider::Internal, false), (Provider::Http, true)] {
+        let (mut rig, desk) = certificates(|setup| {
+            setup.settings.auth.client_provider = provider;
+            setup.clerks.http = setup.clerks.internal.clone();
+        });
+        shown(&mut rig, 5, "7");
+        let asked = desk.take();
+        let [(_, Question::Certificate { name, details })] = &asked[..] else {
+            panic!("asked {asked:?}")
+        };
+        assert_eq!((&*name.issuer, &*name.serial), ("CN=CA", "7"));
+        let subject = details.as_ref().and_then(|details| details.subject.as_deref());
+        assert_eq!(subject, is_told.then_some("CN=pump 7"), "{provider:?}");
     }
 }
 
