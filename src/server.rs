@@ -18,7 +18,7 @@ use crate::session::Policy;
 use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
-use crate::shard::settings::AuthSettings;
+use crate::shard::settings::{AuthSettings, HttpSettings};
 use crate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread, Speaks};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
@@ -241,6 +241,7 @@ fn listener_plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
         let speaks = match listener.kind {
             ListenerKind::Mqtt | ListenerKind::Mqtts => Speaks::Mqtt,
             ListenerKind::Ws | ListenerKind::Wss => Speaks::WebSocket(rules.clone()),
+            ListenerKind::Http | ListenerKind::Https => Speaks::Http,
         };
         // The settings have been checked: there is a profile exactly where TLS is spoken, and they
         // are no more than listeners.
@@ -306,6 +307,12 @@ fn shard_settings(
     ShardSettings {
         replica: format!("{}-{number}", settings.service.replica_id.as_str()),
         core,
+        http: HttpSettings {
+            body_bytes_max: ringgate.http.body_bytes_max,
+            request_timeout_ms: ringgate.http.request_timeout_ms,
+            answer_timeout_ms: ringgate.http.answer_timeout_ms,
+            idle_timeout_ms: ringgate.http.idle_timeout_ms,
+        },
         listeners: listener_plans(settings, shards),
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
         endpoints_max: ringgate.mqtt.endpoints_max,

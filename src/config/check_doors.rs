@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::check::check_file;
-use super::doors::{Listener, MQTT_TCP, MQTT_TLS, MQTT_WS};
+use super::doors::{HTTP, Listener, MQTT_TCP, MQTT_TLS, MQTT_WS};
 use super::read::Reading;
 use super::settings::Settings;
 use super::suggest::nearest;
@@ -72,7 +72,7 @@ fn overlap(one: IpAddr, other: IpAddr) -> bool {
 
 fn check_listeners(settings: &Settings, reading: &mut Reading) {
     for (name, listener) in &settings.ringgate.listeners {
-        if [MQTT_TCP, MQTT_TLS, MQTT_WS].contains(&name.as_str()) {
+        if [MQTT_TCP, MQTT_TLS, MQTT_WS, HTTP].contains(&name.as_str()) {
             let key = format!("ringgate.listeners.{name}");
             reading.refuse(&key, "this name is that of the listener of KPC's keys");
         }

@@ -1,6 +1,6 @@
 //! The part of the table of keys that says where devices come in.
 
-use super::doors::{ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, WebSocket};
+use super::doors::{Http, ListenerSettings, MqttTls, ShortForm, Tls, TlsHandshakes, WebSocket};
 use super::field::Field;
 use super::keys::{Key, key};
 use super::limits;
@@ -18,12 +18,22 @@ pub(super) fn mqtt_tls_keys(tls: &mut MqttTls) -> [Key<'_>; 7] {
     .map(|(name, field)| key(format!("kaa.kpc.transports.mqtt.tls.{name}"), field))
 }
 
-pub(super) fn mqtt_websocket_keys(websocket: &mut MqttWebSocket) -> [Key<'_>; 2] {
+/// The keys of a listener's short form, below `path`.
+pub(super) fn short_form_keys<'a>(path: &str, short: &'a mut ShortForm) -> [Key<'a>; 2] {
+    let ShortForm { enabled, port } = short;
+    [("enabled", Field::Flag(enabled)), ("port", Field::Integer(port, limits::PORT))]
+        .map(|(name, field)| key(format!("{path}.{name}"), field))
+}
+
+pub(super) fn http_keys(http: &mut Http) -> [Key<'_>; 4] {
+    let Http { body_bytes_max, request_timeout_ms, answer_timeout_ms, idle_timeout_ms } = http;
     [
-        ("enabled", Field::Flag(&mut websocket.enabled)),
-        ("port", Field::Integer(&mut websocket.port, limits::PORT)),
+        ("body-bytes-max", Field::Integer(body_bytes_max, limits::PACKET_BYTES)),
+        ("request-timeout-ms", Field::Integer(request_timeout_ms, limits::HTTP_TIMEOUT_MS)),
+        ("answer-timeout-ms", Field::Integer(answer_timeout_ms, limits::HTTP_TIMEOUT_MS)),
+        ("idle-timeout-ms", Field::Integer(idle_timeout_ms, limits::HTTP_TIMEOUT_MS)),
     ]
-    .map(|(name, field)| key(format!("kaa.kpc.transports.mqtt.websocket.{name}"), field))
+    .map(|(name, field)| key(format!("ringgate.http.{name}"), field))
 }
 
 pub(super) fn websocket_keys(websocket: &mut WebSocket) -> [Key<'_>; 3] {

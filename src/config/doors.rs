@@ -14,6 +14,7 @@ const UNLIMITED: usize = limits::CONNECTIONS.max as usize;
 pub(super) const MQTT_TCP: &str = "mqtt-tcp";
 pub(super) const MQTT_TLS: &str = "mqtt-tls";
 pub(super) const MQTT_WS: &str = "mqtt-ws";
+pub(super) const HTTP: &str = "http";
 
 /// `kaa.kpc.transports.mqtt.tls`: the short form of a listener and its profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +35,26 @@ pub struct MqttTls {
     pub crl_file: Option<PathBuf>,
 }
 
-/// `kaa.kpc.transports.mqtt.websocket`: the short form of a listener.
+/// `kaa.kpc.transports.mqtt.websocket` and `kaa.kpc.transports.http`: short forms of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MqttWebSocket {
+pub struct ShortForm {
     /// Whether devices may connect this way.
     pub enabled: bool,
     /// TCP port.
     pub port: u16,
+}
+
+/// `ringgate.http`: what holds for every connection that speaks HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Milliseconds from the first byte of a request to its last.
+    pub request_timeout_ms: u32,
+    /// Milliseconds from a whole request to the answer of its extension service.
+    pub answer_timeout_ms: u32,
+    /// Milliseconds that a connection may be without a request.
+    pub idle_timeout_ms: u32,
 }
 
 /// `ringgate.websocket`: what holds for every WebSocket.
@@ -159,9 +173,21 @@ impl Default for ListenerSettings {
     }
 }
 
-impl Default for MqttWebSocket {
+impl ShortForm {
+    /// One that is off.
+    pub fn at(port: u16) -> Self {
+        Self { enabled: false, port }
+    }
+}
+
+impl Default for Http {
     fn default() -> Self {
-        Self { enabled: false, port: 8083 }
+        Self {
+            body_bytes_max: 1024 * 1024,
+            request_timeout_ms: 10_000,
+            answer_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+        }
     }
 }
 
@@ -181,27 +207,35 @@ impl Settings {
     /// Every listener, those of KPC's keys first.
     pub fn listeners(&self) -> Vec<Listener> {
         let addresses = &self.ringgate.listen.addresses;
-        let short = |name: &str, kind, port, tls: Option<&str>, key: &str| Listener {
+        let short = |name: &str, kind, port, tls: Option<&str>| Listener {
             name: name.to_owned(),
             kind,
             addresses: addresses.clone(),
             port,
             tls: tls.map(str::to_owned),
             connections_max: UNLIMITED,
-            port_key: format!("kaa.kpc.transports.mqtt.{key}.port"),
+            port_key: match name {
+                MQTT_TCP => "kaa.kpc.transports.mqtt.tcp.port".to_owned(),
+                MQTT_TLS => "kaa.kpc.transports.mqtt.tls.port".to_owned(),
+                MQTT_WS => "kaa.kpc.transports.mqtt.websocket.port".to_owned(),
+                _ => "kaa.kpc.transports.http.port".to_owned(),
+            },
         };
         let mut listeners = Vec::new();
         if self.kaa.mqtt_tcp.enabled {
             let port = self.kaa.mqtt_tcp.port;
-            listeners.push(short(MQTT_TCP, ListenerKind::Mqtt, port, None, "tcp"));
+            listeners.push(short(MQTT_TCP, ListenerKind::Mqtt, port, None));
         }
         if self.kaa.mqtt_tls.enabled {
             let port = self.kaa.mqtt_tls.port;
-            listeners.push(short(MQTT_TLS, ListenerKind::Mqtts, port, Some(MQTT_TLS), "tls"));
+            listeners.push(short(MQTT_TLS, ListenerKind::Mqtts, port, Some(MQTT_TLS)));
         }
         if self.kaa.mqtt_websocket.enabled {
             let port = self.kaa.mqtt_websocket.port;
-            listeners.push(short(MQTT_WS, ListenerKind::Ws, port, None, "websocket"));
+            listeners.push(short(MQTT_WS, ListenerKind::Ws, port, None));
+        }
+        if self.kaa.http.enabled {
+            listeners.push(short(HTTP, ListenerKind::Http, self.kaa.http.port, None));
         }
         listeners.extend(self.ringgate.listeners.iter().map(|(name, listener)| Listener {
             name: name.clone(),

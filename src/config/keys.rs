@@ -2,7 +2,8 @@
 
 use super::auth_keys::{auth_keys, connectivity_keys, credentials_keys, tenant_keys};
 use super::door_keys::{
-    handshake_keys, listener_keys, mqtt_tls_keys, mqtt_websocket_keys, tls_keys, websocket_keys,
+    handshake_keys, http_keys, listener_keys, mqtt_tls_keys, short_form_keys, tls_keys,
+    websocket_keys,
 };
 use super::field::Field;
 use super::limits;
@@ -53,7 +54,9 @@ pub(super) fn keys(settings: &mut Settings) -> Vec<Key<'_>> {
         ),
     ];
     keys.extend(mqtt_tls_keys(&mut kaa.mqtt_tls));
-    keys.extend(mqtt_websocket_keys(&mut kaa.mqtt_websocket));
+    let websocket = "kaa.kpc.transports.mqtt.websocket";
+    keys.extend(short_form_keys(websocket, &mut kaa.mqtt_websocket));
+    keys.extend(short_form_keys("kaa.kpc.transports.http", &mut kaa.http));
     keys.extend(application_keys(kaa.applications.iter_mut()));
     keys.extend(extension_keys(kaa.extension_instances.iter_mut()));
     keys.extend(ringgate_keys(ringgate));
@@ -116,6 +119,7 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
         tls,
         tls_handshakes,
         websocket,
+        http,
         nats,
         mqtt,
         auth,
@@ -145,6 +149,7 @@ fn ringgate_keys(ringgate: &mut Ringgate) -> Vec<Key<'_>> {
     keys.extend(tls_keys(tls.iter_mut()));
     keys.extend(handshake_keys(tls_handshakes));
     keys.extend(websocket_keys(websocket));
+    keys.extend(http_keys(http));
     keys.extend(nats_keys(nats));
     keys.extend(mqtt_keys(mqtt));
     keys.extend(auth_keys(auth));

@@ -52,6 +52,8 @@ pub const SHARDS: Limit = Limit::new(1, 1_024, "shards");
 /// `ringgate.listen.backlog`
 pub const BACKLOG: Limit = Limit::new(1, 65_535, "connections");
 
+/// `ringgate.http.request-timeout-ms` and its like
+pub const HTTP_TIMEOUT_MS: Limit = Limit::new(100, 600_000, "milliseconds");
 /// `ringgate.websocket.frame-bytes-max`
 pub const FRAME_BYTES: Limit = Limit::new(125, 1_073_741_824, "bytes");
 

@@ -33,7 +33,7 @@ use std::path::Path;
 
 pub use auth::*;
 pub use doors::{
-    Listener, ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, TlsProfile, WebSocket,
+    Http, Listener, ListenerSettings, MqttTls, ShortForm, Tls, TlsHandshakes, TlsProfile, WebSocket,
 };
 pub use error::{ConfigError, Place, Problem};
 pub use http_url::HttpUrl;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::auth::{Auth, Connectivity, Credentials, Tenant};
-use super::doors::{ListenerSettings, MqttTls, MqttWebSocket, Tls, TlsHandshakes, WebSocket};
+use super::doors::{Http, ListenerSettings, MqttTls, ShortForm, Tls, TlsHandshakes, WebSocket};
 use super::nats_url::NatsUrl;
 use super::types::*;
 
@@ -44,14 +44,16 @@ pub struct Server {
 }
 
 /// `kaa`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kaa {
     /// `kaa.kpc.transports.mqtt.tcp`: plain MQTT.
     pub mqtt_tcp: MqttTcp,
     /// `kaa.kpc.transports.mqtt.tls`: MQTT over TLS.
     pub mqtt_tls: MqttTls,
     /// `kaa.kpc.transports.mqtt.websocket`: MQTT over WebSocket.
-    pub mqtt_websocket: MqttWebSocket,
+    pub mqtt_websocket: ShortForm,
+    /// `kaa.kpc.transports.http`: the HTTP binding of 1/KP.
+    pub http: ShortForm,
     /// `kaa.applications`, by application name.
     pub applications: BTreeMap<String, Application>,
     /// `kaa.extension-instances`, by instance name, which is the NATS name of the service too.
@@ -117,6 +119,8 @@ pub struct Ringgate {
     pub tls_handshakes: TlsHandshakes,
     /// `ringgate.websocket`: what holds for every WebSocket.
     pub websocket: WebSocket,
+    /// `ringgate.http`: what holds for every connection that speaks HTTP.
+    pub http: Http,
     /// `ringgate.nats`: the links to NATS.
     pub nats: Nats,
     /// `ringgate.mqtt`: limits and defaults of MQTT.
@@ -281,6 +285,19 @@ impl Default for Server {
     }
 }
 
+impl Default for Kaa {
+    fn default() -> Self {
+        Self {
+            mqtt_tcp: MqttTcp::default(),
+            mqtt_tls: MqttTls::default(),
+            mqtt_websocket: ShortForm::at(8083),
+            http: ShortForm::at(8080),
+            applications: BTreeMap::new(),
+            extension_instances: BTreeMap::new(),
+        }
+    }
+}
+
 impl Default for MqttTcp {
     fn default() -> Self {
         Self { enabled: true, port: 1883 }
@@ -298,6 +315,7 @@ impl Default for Ringgate {
             tls: BTreeMap::new(),
             tls_handshakes: TlsHandshakes::default(),
             websocket: WebSocket::default(),
+            http: Http::default(),
             nats: Nats::default(),
             mqtt: Mqtt::default(),
             auth: Auth::default(),

@@ -151,6 +151,10 @@ pub enum ListenerKind {
     Ws,
     /// MQTT over WebSocket over TLS.
     Wss,
+    /// The HTTP binding of 1/KP.
+    Http,
+    /// The same over TLS.
+    Https,
 }
 
 impl ListenerKind {
@@ -161,7 +165,7 @@ impl ListenerKind {
 
     /// Whether TLS is spoken there.
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Https)
     }
 
     /// The kind that differs only in whether TLS is spoken.
@@ -171,13 +175,21 @@ impl ListenerKind {
             Self::Mqtts => Self::Mqtt,
             Self::Ws => Self::Wss,
             Self::Wss => Self::Ws,
+            Self::Http => Self::Https,
+            Self::Https => Self::Http,
         }
     }
 }
 
 impl Choice for ListenerKind {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("mqtt", Self::Mqtt), ("mqtts", Self::Mqtts), ("ws", Self::Ws), ("wss", Self::Wss)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("mqtt", Self::Mqtt),
+        ("mqtts", Self::Mqtts),
+        ("ws", Self::Ws),
+        ("wss", Self::Wss),
+        ("http", Self::Http),
+        ("https", Self::Https),
+    ];
 }
 
 /// Whether clients show certificates.

@@ -23,6 +23,13 @@ pub struct Hello {
     pub login: Option<Login>,
 }
 
+impl Hello {
+    /// That of a client that sends no CONNECT.
+    pub fn of_nobody() -> Self {
+        Self { client_id: ClientId::Nameless, clean_start: true, has_will: false, login: None }
+    }
+}
+
 /// User name and password of a CONNECT (MQTT §3.1.3.5, §3.1.3.6).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {

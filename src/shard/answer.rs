@@ -3,7 +3,7 @@
 use super::ask::ASKER;
 use super::connection::Hold;
 use super::core::Core;
-use super::correlation::ConnectionKey;
+use super::correlation::{ConnectionKey, Correlation};
 use super::endpoints::Endpoint;
 use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
@@ -52,7 +52,12 @@ impl Core {
             // Without its token, or with one too many, it would come on a topic nobody knows.
             return Err(DropReason::BadExtensionData);
         }
-        let asker = self.asker(data, extension)?;
+        let correlation = self.correlations.decode(data.correlation_id);
+        if let Some(key) = self.exchange_of(correlation, data, &extension.name)? {
+            self.guard(key.index, |core| core.answer_exchange(key.index, data));
+            return Ok(());
+        }
+        let asker = self.asker(correlation, data, extension)?;
         let mut handed_over = Ok(());
         self.guard(asker.connection.index, |core| {
             handed_over = core.hand_over(reply_to, data, extension, asker);
@@ -88,15 +93,42 @@ impl Core {
         sent
     }
 
+    /// The connection that waits for this as the response to its request over HTTP, if it is one.
+    fn exchange_of(
+        &self,
+        correlation: Option<Correlation>,
+        data: &ExtensionData<'_>,
+        extension: &str,
+    ) -> Result<Option<ConnectionKey>, DropReason> {
+        if correlation.is_some_and(|correlation| correlation.qos.is_some()) {
+            return Ok(None);
+        }
+        let extension = self.catalogue.id_of(extension).ok_or(DropReason::BadExtensionData)?;
+        let found = self.exchange_answered_by(data, extension);
+        match correlation {
+            // Not echoed: it may be for a session too.
+            None => Ok(found),
+            Some(correlation) => match found.filter(|key| *key == correlation.connection) {
+                Some(key) => Ok(Some(key)),
+                // It was answered already, or waits no more.
+                None => Err(DropReason::NoRoute),
+            },
+        }
+    }
+
     /// Whose message this is: the connection the correlationId names; else the one that speaks for
     /// the endpoint, which may be the same client come again; else the one that asked the same of
     /// an endpoint-unaware instance, unless the correlationId names another.
-    fn asker(&self, data: &ExtensionData<'_>, extension: &Extension) -> Result<Asker, DropReason> {
-        let correlation = self.correlations.decode(data.correlation_id);
-        if let Some(correlation) = correlation
-            && self.is_live(correlation.connection)
+    fn asker(
+        &self,
+        correlation: Option<Correlation>,
+        data: &ExtensionData<'_>,
+        extension: &Extension,
+    ) -> Result<Asker, DropReason> {
+        if let Some(Correlation { connection, qos: Some(qos), .. }) = correlation
+            && self.is_live(connection)
         {
-            return Ok(Asker { connection: correlation.connection, qos: correlation.qos });
+            return Ok(Asker { connection, qos });
         }
         let push_qos = extension.push_qos.unwrap_or(self.settings.policy.push_qos);
         let found = match data.endpoint_id {
@@ -241,13 +273,36 @@ impl Core {
         }
         let key = ConnectionKey { index: tag.connection, generation: tag.generation };
         if !self.is_live(key) {
-            return;
+            return self.exchange_outcome(key, outcome.verdict);
         }
         match outcome.verdict {
             Verdict::Taken => self.acknowledge(key.index, tag, None),
             Verdict::NoResponders => self.no_responders(key.index, tag, outcome),
             Verdict::Refused => self.uplink_refused(key.index, tag, DropReason::UplinkUnavailable),
             Verdict::TooLarge => self.uplink_refused(key.index, tag, DropReason::PayloadTooLarge),
+        }
+    }
+
+    /// What has become of the message of a request over HTTP.
+    #[cold]
+    fn exchange_outcome(&mut self, key: ConnectionKey, verdict: Verdict) {
+        if self.find(key).is_none_or(|connection| !connection.is_answering()) {
+            return;
+        }
+        match verdict {
+            Verdict::Taken => {}
+            Verdict::NoResponders => {
+                self.counters.no_responders.add(1);
+                self.exchange_failed(key.index, 503);
+            }
+            Verdict::Refused => {
+                self.counters.dropped(DropReason::UplinkUnavailable);
+                self.exchange_failed(key.index, 503);
+            }
+            Verdict::TooLarge => {
+                self.counters.dropped(DropReason::PayloadTooLarge);
+                self.exchange_failed(key.index, 413);
+            }
         }
     }
 

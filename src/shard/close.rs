@@ -10,12 +10,15 @@ use crate::telemetry::CloseReason;
 impl Core {
     /// Ends a connection: what is in its buffer is still sent.
     pub(super) fn close(&mut self, index: u32, reason: CloseReason) {
-        let key = self.connections[index as usize].key(index);
-        let connection = &mut self.connections[index as usize];
+        let connection = &self.connections[index as usize];
         if connection.life != Life::Open {
             return;
         }
+        let key = connection.key(index);
+        self.say_last_response(index, reason);
+        self.end_exchange(index);
         self.counters.closed(reason);
+        let connection = &mut self.connections[index as usize];
         let was_shaking = matches!(&connection.transport, Transport::Tls(tls)
             if tls.session.is_handshaking());
         connection.life = Life::Closing;
@@ -31,7 +34,9 @@ impl Core {
             self.endpoints.release(spoken.endpoints, key, |id| reporter.endpoint_gone(id));
             self.counters.endpoints.set(self.endpoints.len() as u64);
         }
-        if matches!(reason, CloseReason::Revoked | CloseReason::NotAuthorized) {
+        // A request over HTTP that gets no response has failed: it is not carried later.
+        let is_http = self.connections[index as usize].http().is_some();
+        if is_http || matches!(reason, CloseReason::Revoked | CloseReason::NotAuthorized) {
             self.forget_parked(key);
         }
         self.end_session(key, session, entering.map(|entering| *entering));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::affinity::Affinities;
 use super::clients::Client;
 use super::correlation::ConnectionKey;
+use super::http::Http;
 use crate::rt::socket;
 use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
@@ -35,6 +36,8 @@ pub enum Hold {
     Parked,
     /// The client does not read what it is sent.
     Output,
+    /// A request over HTTP is being answered, and more have come than are kept.
+    Exchange,
     /// The shard is about to end.
     Draining,
 }
@@ -74,7 +77,9 @@ pub enum Framing {
     Mqtt,
     /// Frames of a WebSocket.
     WebSocket(Box<WebSocket>),
-    /// One of them, while what has come through it is being taken; for good where that panics.
+    /// Requests of HTTP.
+    Http(Box<Http>),
+    /// A WebSocket, while what has come through it is being taken; for good where that panics.
     /// Nothing is sent.
     Taken,
 }

@@ -23,6 +23,7 @@ use super::correlation::{ConnectionKey, Correlations};
 use super::drain::Drain;
 use super::endpoints::Endpoints;
 use super::handshakes::Handshakes;
+use super::http::{Dates, Exchanges};
 use super::logins::Logins;
 use super::mail::{Mail, MailSender, Reporter};
 use super::parked::Parked;
@@ -120,6 +121,8 @@ pub struct Core {
     pub(super) latency: Latency,
     pub(super) batch_sizes: BatchSizes,
     pub(super) correlations: Correlations,
+    pub(super) exchanges: Exchanges,
+    pub(super) dates: Dates,
     pub(super) sequence: u32,
     pub(super) wheel: Wheel,
     pub(super) pool: Pool,
@@ -237,6 +240,8 @@ impl Core {
             counters,
             latency: Latency::new(),
             batch_sizes: BatchSizes::new(),
+            exchanges: Exchanges::default(),
+            dates: Dates::default(),
             sequence: 0,
             wheel: Wheel::new(now_ms),
             pool: Pool::default(),
@@ -510,7 +515,7 @@ impl Core {
         // It was not listened to; it must not be held against it.
         connection.heard_ms = self.now.ms;
         self.touch(index);
-        self.guard(index, |core| core.take_pending(index));
+        self.guard(index, |core| core.take_kept(index));
         let connection = &mut self.connections[index as usize];
         if self.drain != Drain::No && connection.hold == Hold::None {
             // It had its turn; nothing more is read.
@@ -527,8 +532,10 @@ impl Core {
         let must_carry = !failed
             && matches!(
                 connection.hold,
-                Hold::Uplink | Hold::Window | Hold::Parked | Hold::Entering
+                Hold::Uplink | Hold::Window | Hold::Parked | Hold::Entering | Hold::Exchange
             );
+        // The same goes for one that waits for the response to its request.
+        let must_carry = must_carry || !failed && connection.is_answering();
         let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };
         if connection.life == Life::Open && !must_carry {
             self.close(index, reason);
@@ -569,6 +576,14 @@ impl Core {
             self.pool.give(connection.out);
             self.listeners_open[usize::from(connection.listener)] -= 1;
             self.counters.connections_open.set(self.connections.len() as u64);
+        }
+    }
+
+    /// Lets the wheel look at a connection at `deadline_ms` at the latest.
+    pub(super) fn check_by(&mut self, index: u32, deadline_ms: u64) {
+        let check_ms = self.connections[index as usize].check_ms;
+        if check_ms > deadline_ms || check_ms <= self.now.ms {
+            self.check_at(index, deadline_ms);
         }
     }
 

@@ -18,12 +18,14 @@ pub struct ConnectionKey {
 pub struct Correlation {
     /// The connection the request came from.
     pub connection: ConnectionKey,
-    /// QoS of the request, which its answer takes over (1/KP §Response).
-    pub qos: QoS,
+    /// QoS of the request, which its answer takes over (1/KP §Response); `None`: it came over HTTP.
+    pub qos: Option<QoS>,
     /// Number of the message on this shard, wrapping: makes the id unique for tracing.
     pub sequence: u32,
 }
 
+/// Stands for no QoS.
+const HTTP: u128 = 3;
 /// 32 + 32 + 32 + 2 bits in digits of 6 bits each.
 const DIGITS: usize = 17;
 const ALPHABET: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-";
@@ -58,7 +60,7 @@ impl Correlations {
         let mut bits = u128::from(correlation.connection.index) << 66
             | u128::from(correlation.connection.generation) << 34
             | u128::from(correlation.sequence) << 2
-            | correlation.qos as u128;
+            | correlation.qos.map_or(HTTP, |qos| qos as u128);
         let end = self.prefix_len + DIGITS;
         for digit in self.text[self.prefix_len..end].iter_mut().rev() {
             *digit = ALPHABET[(bits & 63) as usize];
@@ -82,7 +84,7 @@ impl Correlations {
                 generation: (bits >> 34) as u32,
             },
             sequence: (bits >> 2) as u32,
-            qos: QoS::from_u8((bits & 3) as u8)?,
+            qos: QoS::from_u8((bits & 3) as u8),
         })
     }
 }
@@ -105,11 +107,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_what_it_wrote(index: u32, generation: u32, sequence: u32, qos in 0u8..3) {
+        fn reads_back_what_it_wrote(index: u32, generation: u32, sequence: u32, qos in 0u8..4) {
             let correlation = Correlation {
                 connection: ConnectionKey { index, generation },
                 sequence,
-                qos: QoS::from_u8(qos).expect("0 to 2"),
+                qos: QoS::from_u8(qos),
             };
             let mut correlations = Correlations::new("replica-0");
             let text = String::from_utf8(correlations.encode(correlation).to_vec()).expect("ASCII");
@@ -130,7 +132,7 @@ mod tests {
         let correlation = Correlation {
             connection: ConnectionKey { index: 1, generation: 2 },
             sequence: 3,
-            qos: QoS::AtMostOnce,
+            qos: Some(QoS::AtMostOnce),
         };
         let text = String::from_utf8(correlations.encode(correlation).to_vec()).expect("UTF-8");
         assert_eq!(correlations.decode(&text), Some(correlation));

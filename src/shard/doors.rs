@@ -35,6 +35,8 @@ pub enum Speaks {
     Mqtt,
     /// MQTT over WebSocket.
     WebSocket(Arc<Rules>),
+    /// The HTTP binding of 1/KP.
+    Http,
 }
 
 impl ListenerPlan {
@@ -64,6 +66,7 @@ impl Core {
         let framing = match &plan.speaks {
             Speaks::Mqtt => Framing::Mqtt,
             Speaks::WebSocket(rules) => Framing::WebSocket(Box::new(WebSocket::new(rules.clone()))),
+            Speaks::Http => Framing::Http(Box::default()),
         };
         let tls = plan.tls;
         let index = self.insert(socket, listener);
@@ -82,6 +85,7 @@ impl Core {
             (Speaks::Mqtt, Transport::Plain) => auth::Transport::MqttTcp,
             (Speaks::Mqtt, _) => auth::Transport::MqttTls,
             (Speaks::WebSocket(_), _) => auth::Transport::MqttTls,
+            (Speaks::Http, _) => auth::Transport::MqttTls,
         }
     }
 }

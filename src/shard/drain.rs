@@ -69,8 +69,10 @@ impl Core {
     /// Whether NATS has confirmed what it was given, or is waited for no longer.
     pub(super) fn goodbyes_are_due(&self) -> bool {
         let Drain::Confirming { until_ms, .. } = self.drain else { return false };
-        let is_settled =
-            self.ledger.borrow().is_empty() && self.waiting.is_empty() && self.parked.is_empty();
+        let is_settled = self.ledger.borrow().is_empty()
+            && self.waiting.is_empty()
+            && self.parked.is_empty()
+            && self.exchanges.len() == 0;
         if !is_settled && self.now.ms >= until_ms {
             let bytes = self.ledger.borrow().unconfirmed_bytes();
             tracing::warn!(

@@ -54,6 +54,16 @@ impl Drop {
         }
     }
 
+    /// The status of the error answer.
+    pub(super) fn status_code(&self) -> i32 {
+        self.status_code
+    }
+
+    /// The phrase of the error answer, if not the usual one.
+    pub(super) fn phrase(&self) -> Option<&str> {
+        self.phrase.as_deref()
+    }
+
     /// Under what it is counted.
     pub(super) fn reason(&self) -> DropReason {
         self.reason
@@ -202,7 +212,7 @@ impl Core {
         self.payload_text = payload;
     }
 
-    fn log_dropped(&mut self, index: u32, topic: &str, reason: DropReason) {
+    pub(super) fn log_dropped(&mut self, index: u32, topic: &str, reason: DropReason) {
         let Some(suppressed) = self.log_drop.allow(self.now.ms) else { return };
         let client_id = self.connections[index as usize].session.client_id().cloned();
         tracing::warn!(

@@ -15,6 +15,10 @@ use crate::telemetry::{CloseReason, DropReason};
 impl Core {
     /// A client asks to be let in, and has proven who it is if it could.
     pub(super) fn enter(&mut self, index: u32, hello: &Hello) {
+        if self.connections[index as usize].http().is_some() {
+            // Its requests are taken now.
+            return;
+        }
         if hello.has_will {
             self.counters.wills_ignored.add(1);
         }
@@ -170,6 +174,9 @@ impl Core {
     /// Does not let a client in.
     pub(super) fn refuse(&mut self, index: u32, refused: Refused) {
         self.counters.connect_refused(refused.label());
+        if self.connections[index as usize].http().is_some() {
+            return self.refuse_http(index, refused);
+        }
         let connection = &mut self.connections[index as usize];
         let reason = connection.session.refuse_connect(refused, &mut connection.out);
         self.close(index, reason);

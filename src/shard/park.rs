@@ -7,13 +7,15 @@ use super::clients::Client;
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
-use super::dropped::{Stop, drop_reason};
+use super::dropped::{Drop, Stop, drop_reason};
 use super::parked::{self, Message};
 use crate::auth::Known;
 use crate::codec::avro::ClientDataTemplate;
 use crate::codec::mqtt::QoS;
+use crate::session::catalogue::Target;
 use crate::session::{Incoming, Topic};
 use crate::telemetry::DropReason;
+use crate::uplink::ledger::Tag;
 
 impl Core {
     /// Keeps a message until question `ask` is answered.
@@ -92,6 +94,9 @@ impl Core {
 
     /// Carries a message of a connection that is still there, or tells it why not.
     fn carry_on(&mut self, index: u32, message: &Message, known: &Known) {
+        if self.connections[index as usize].http().is_some() {
+            return self.request_goes_on(index, message, known);
+        }
         let Message { topic, payload, qos, packet_id, .. } = message;
         let topic = Topic::Sent(topic);
         let (qos, packet_id) = (*qos, *packet_id);
@@ -150,35 +155,57 @@ impl Core {
         if self.refuses_publications() {
             return self.counters.dropped(DropReason::UplinkUnavailable);
         }
-        let config_name = self.settings.config_name;
+        let (endpoint_id, asker) =
+            (Some(&*grant.endpoint_id), (message.connection, Some(message.qos)));
+        let carried = self.append_unclaimed(&target, endpoint_id, asker, &message.payload, None);
+        if let Err(dropped) = carried {
+            self.counters.dropped(dropped.reason());
+        }
+    }
+
+    /// Writes a message that gives its endpoint no route into the batch being filled, behind its
+    /// PUB line.
+    pub(super) fn append_unclaimed(
+        &mut self,
+        target: &Target<'_>,
+        endpoint_id: Option<&str>,
+        (connection, qos): (ConnectionKey, Option<QoS>),
+        payload: &[u8],
+        tag: Option<Tag>,
+    ) -> Result<(), Drop> {
         let template = ClientDataTemplate::new(
             target.app_version,
-            Some(&grant.endpoint_id),
+            endpoint_id,
             target.resource_path,
-            config_name,
+            self.settings.config_name,
         );
         self.sequence = self.sequence.wrapping_add(1);
-        let (connection, qos, sequence) = (message.connection, message.qos, self.sequence);
+        let sequence = self.sequence;
+        let correlation = self.correlations.encode(Correlation { connection, qos, sequence });
+        let timestamp_ms = self.now.unix_ms;
+        let timeout_ms = i64::from(self.settings.client_data_timeout_ms);
         let mut datum = Vec::new();
+        let request_id = target.request_id;
         template.encode_into(
-            self.correlations.encode(Correlation { connection, qos, sequence }),
-            self.now.unix_ms,
-            i64::from(self.settings.client_data_timeout_ms),
-            target.request_id,
-            &message.payload,
+            correlation,
+            timestamp_ms,
+            timeout_ms,
+            request_id,
+            payload,
             &mut datum,
         );
         if datum.len() > self.payload_bytes_max {
-            return self.counters.dropped(DropReason::PayloadTooLarge);
+            return Err(Drop::too_large());
         }
         let address = &self.addresses[usize::from(target.extension.0)];
         let mut size = itoa::Buffer::new();
         let size = size.format(datum.len()).as_bytes();
-        self.ledger.borrow_mut().append_again(address.subject, None, self.now.us, |batch| {
+        self.ledger.borrow_mut().append_again(address.subject, tag, self.now.us, |batch| {
             for part in [&*address.head, size, b"\r\n", &datum, b"\r\n"] {
                 batch.extend_from_slice(part);
             }
         });
+        Ok(())
     }
 
     /// Forgets what waits of a connection that is put out, or would be if it had not ended.

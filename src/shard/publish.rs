@@ -316,7 +316,7 @@ impl Core {
         self.sequence = self.sequence.wrapping_add(1);
         let correlation = self.correlations.encode(Correlation {
             connection: key,
-            qos: incoming.qos,
+            qos: Some(incoming.qos),
             sequence: self.sequence,
         });
         let timestamp_ms = self.now.unix_ms;

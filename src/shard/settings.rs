@@ -20,6 +20,8 @@ pub struct ShardSettings {
     pub replica: String,
     /// Core the thread is tied to.
     pub core: Option<usize>,
+    /// Limits of HTTP.
+    pub http: HttpSettings,
     /// What holds at each listener, by its number.
     pub listeners: Vec<ListenerPlan>,
     /// Connections of this shard.
@@ -53,6 +55,19 @@ pub struct ShardSettings {
     /// The topic of [`FAULT_VARIABLE`].
     #[cfg(debug_assertions)]
     pub fault_topic: Option<String>,
+}
+
+/// Limits of connections that speak HTTP.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// Milliseconds from the first byte of a request to its last.
+    pub request_timeout_ms: u32,
+    /// Milliseconds from a whole request to the answer of its extension service.
+    pub answer_timeout_ms: u32,
+    /// Milliseconds that a connection may be without a request.
+    pub idle_timeout_ms: u32,
 }
 
 /// Who may talk, and who says so.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::connection::{Framing, Life, Transport};
 use super::core::Core;
+use super::framing::frame;
 use super::pool::Pool;
 use super::websocket::end_code;
 use crate::rt::ring::DeviceRing;
@@ -39,24 +40,6 @@ impl Sockets for DeviceRing {
 
     fn cancel_receive(&mut self, index: u32) {
         DeviceRing::cancel_receive(self, index);
-    }
-}
-
-/// What packets that are to be sent are framed in, and what is said beside them; `end` is the code
-/// that a WebSocket ends with after them.
-fn frame(framing: &mut Framing, packets: Vec<u8>, end: Option<u16>, pool: &mut Pool) -> Vec<u8> {
-    match framing {
-        Framing::Mqtt => packets,
-        Framing::WebSocket(socket) => {
-            let mut frames = pool.take();
-            socket.wrap(&packets, end, &mut frames);
-            pool.give(packets);
-            frames
-        }
-        Framing::Taken => {
-            pool.give(packets);
-            Vec::new()
-        }
     }
 }
 

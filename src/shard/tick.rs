@@ -78,6 +78,14 @@ impl Core {
             // A question ends by itself; a look now and then does no harm.
             return Some(self.now.ms + u64::from(self.settings.connect_timeout_ms));
         }
+        if let Some(http) = connection.http() {
+            let timeout_ms = match connection.pending.is_empty() {
+                true => self.settings.http.idle_timeout_ms,
+                false => self.settings.http.request_timeout_ms,
+            };
+            let deadline_ms = connection.since_ms + u64::from(timeout_ms);
+            return Some(http.answer_by_ms().unwrap_or(deadline_ms));
+        }
         if !connection.session.is_live() {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
@@ -91,6 +99,7 @@ impl Core {
             | Hold::Uplink
             | Hold::Window
             | Hold::Parked
+            | Hold::Exchange
             | Hold::Draining => self.now.ms,
         };
         Some(heard_ms + silence_ms)
@@ -107,6 +116,7 @@ impl Core {
             Life::Open if connection.is_shaking_hands() => {
                 self.close(index, CloseReason::TlsHandshakeTimeout);
             }
+            Life::Open if connection.http().is_some() => self.expire_http(index),
             Life::Open => self.close(index, CloseReason::ConnectTimeout),
             _ => {
                 // It does not read, or does not close: its last bytes are given up.

@@ -38,7 +38,7 @@ impl Core {
         let profile = self.tls_profiles[usize::from(profile)].current();
         let config = match self.listener_of(index).speaks {
             Speaks::Mqtt => &profile.config,
-            Speaks::WebSocket(_) => &profile.web_config,
+            Speaks::WebSocket(_) | Speaks::Http => &profile.web_config,
         };
         match TlsSession::new(config.clone()) {
             Ok(session) => {

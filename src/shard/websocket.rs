@@ -8,29 +8,7 @@ use crate::telemetry::{CloseReason, WebSocketFailure};
 const LOG_FAILED: &str = "WebSocket with a client failed";
 
 impl Core {
-    /// Bytes have come from a connection, as they are behind TLS; they may be changed where they
-    /// lie.
-    pub(super) fn take_framed(&mut self, index: u32, bytes: &mut [u8]) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        match connection.framing {
-            Framing::Mqtt => self.take_bytes(index, bytes),
-            Framing::WebSocket(_) => self.take_frames(index, bytes),
-            Framing::Taken => {}
-        }
-    }
-
-    /// As [`Self::take_framed`], of bytes that may not be changed.
-    pub(super) fn take_plaintext(&mut self, index: u32, plain: &[u8]) {
-        if let Framing::Mqtt = self.connections[index as usize].framing {
-            return self.take_bytes(index, plain);
-        }
-        let mut copy = self.pool.take();
-        copy.extend_from_slice(plain);
-        self.take_framed(index, &mut copy);
-        self.pool.give(copy);
-    }
-
-    fn take_frames(&mut self, index: u32, bytes: &mut [u8]) {
+    pub(super) fn take_frames(&mut self, index: u32, bytes: &mut [u8]) {
         let connection = &mut self.connections[index as usize];
         if connection.life != Life::Open {
             return;
@@ -68,10 +46,10 @@ impl Core {
 pub(super) fn end_code(reason: Option<CloseReason>) -> u16 {
     use CloseReason as R;
     match reason {
-        None | Some(R::ClientDisconnect | R::PeerClosed | R::PeerReset) => 1000,
+        None | Some(R::ClientDisconnect | R::PeerClosed | R::PeerReset | R::Completed) => 1000,
         Some(R::Shutdown) => 1001,
         Some(R::MalformedPacket | R::ProtocolError | R::WrongProtocolName) => 1002,
-        Some(R::UnsupportedVersion | R::WebSocketFailed | R::TlsFailed) => 1002,
+        Some(R::UnsupportedVersion | R::WebSocketFailed | R::TlsFailed | R::HttpRefused) => 1002,
         Some(R::PacketTooLarge) => 1009,
         Some(R::Panic | R::Internal | R::UplinkRefused) => 1011,
         // What is not allowed, in one way or the other.
@@ -79,6 +57,9 @@ pub(super) fn end_code(reason: Option<CloseReason>) -> u16 {
             R::ConnectTimeout
             | R::TlsHandshakeTimeout
             | R::KeepAliveTimeout
+            | R::RequestTimeout
+            | R::AnswerTimeout
+            | R::IdleTimeout
             | R::Takeover
             | R::ReceiveMaximumExceeded
             | R::BadClientId

@@ -5,8 +5,8 @@
 
 use super::histogram::{BATCH_BUCKETS, Buckets, LATENCY_BUCKETS_US, SharedHistogram};
 use super::labels::{
-    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
-    RevocationKind, TlsFailure, WebSocketFailure,
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason,
+    HttpStatus, PushDrop, RevocationKind, TlsFailure, WebSocketFailure,
 };
 use super::{ControlCounters, Counter, ShardCounters, process};
 use prometheus_client::collector::Collector;
@@ -90,6 +90,10 @@ const COUNTERS: &[Plain] = &[
     ("ringgate_socket_sent_bytes", "Bytes written to device sockets.", |s| {
         s.socket_bytes_out.get()
     }),
+    ("ringgate_http_requests", "Whole requests over HTTP.", |s| s.http_requests.get()),
+    ("ringgate_http_received_bytes", "Bytes of the bodies of requests over HTTP.", |s| {
+        s.http_body_bytes_in.get()
+    }),
     ("ringgate_wills_ignored", "Wills accepted and not kept.", |s| s.wills_ignored.get()),
     ("ringgate_retained_ignored", "Retain flags ignored.", |s| s.retained_ignored.get()),
     ("ringgate_uplink_batches", "Batches written to NATS.", |s| s.batches.get()),
@@ -129,6 +133,7 @@ const GAUGES: &[Plain] = &[
     ("ringgate_tls_handshakes_pending", "TLS handshakes under way.", |s| {
         s.tls_handshakes_under_way.get()
     }),
+    ("ringgate_http_exchanges", "Requests over HTTP being answered.", |s| s.http_exchanges.get()),
     ("ringgate_sessions", "Sessions connected.", |s| s.sessions.get()),
     (
         "ringgate_sessions_kept",
@@ -225,6 +230,9 @@ impl Out<'_, '_> {
         let failures = WebSocketFailure::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_websocket_failures", "Connections whose WebSocket failed.");
         self.per_shard_by(name, "reason", failures, |s| &s.websocket_failures)?;
+        let statuses = HttpStatus::ALL.iter().map(|status| status.as_str());
+        let name = ("ringgate_http_responses", "Responses over HTTP.");
+        self.per_shard_by(name, "status", statuses, |s| &s.http_responses)?;
         let refusals = ConnectRefusal::ALL.iter().map(|reason| reason.as_str());
         let name = ("ringgate_connects_refused", "CONNECTs answered with a refusal.");
         self.per_shard_by(name, "reason", refusals, |s| &s.connects_refused)?;

@@ -60,6 +60,16 @@ labels! {
         TlsFailed => "tls_failed",
         /// The WebSocket failed: see the reasons of `ringgate_websocket_failures`.
         WebSocketFailed => "websocket_failed",
+        /// A request over HTTP that could not be taken: see `ringgate_http_responses`.
+        HttpRefused => "http_refused",
+        /// A request over HTTP did not come in full in time (408).
+        RequestTimeout => "request_timeout",
+        /// A request over HTTP was not answered in time (504).
+        AnswerTimeout => "answer_timeout",
+        /// No request over HTTP for long.
+        IdleTimeout => "idle_timeout",
+        /// The last request over HTTP that was to come was answered.
+        Completed => "completed",
         /// Nothing heard for one and a half times the keep alive (MQTT-3.1.2-24, v5 0x8D).
         KeepAliveTimeout => "keep_alive_timeout",
         /// The client id connected again (MQTT-3.1.4-2, v5 0x8E).
@@ -261,6 +271,75 @@ impl AnswerStatus {
 }
 
 labels! {
+    /// Status codes of responses over HTTP, whoever they are from.
+    HttpStatus {
+        /// 200
+        S200 => "200",
+        /// Any other success.
+        Success => "2xx",
+        /// 400
+        S400 => "400",
+        /// 401
+        S401 => "401",
+        /// 403
+        S403 => "403",
+        /// 404
+        S404 => "404",
+        /// 405
+        S405 => "405",
+        /// 408
+        S408 => "408",
+        /// 409
+        S409 => "409",
+        /// 413
+        S413 => "413",
+        /// 429
+        S429 => "429",
+        /// 431
+        S431 => "431",
+        /// Any other error of the client's.
+        ClientError => "4xx",
+        /// 500
+        S500 => "500",
+        /// 502
+        S502 => "502",
+        /// 503
+        S503 => "503",
+        /// 504
+        S504 => "504",
+        /// Any other.
+        Other => "other",
+    }
+}
+
+impl HttpStatus {
+    /// The label of a status code.
+    #[must_use]
+    pub const fn of(status_code: u16) -> Self {
+        match status_code {
+            200 => Self::S200,
+            201..=299 => Self::Success,
+            400 => Self::S400,
+            401 => Self::S401,
+            403 => Self::S403,
+            404 => Self::S404,
+            405 => Self::S405,
+            408 => Self::S408,
+            409 => Self::S409,
+            413 => Self::S413,
+            429 => Self::S429,
+            431 => Self::S431,
+            402..=499 => Self::ClientError,
+            500 => Self::S500,
+            502 => Self::S502,
+            503 => Self::S503,
+            504 => Self::S504,
+            _ => Self::Other,
+        }
+    }
+}
+
+labels! {
     /// What came of asking a provider of credentials.
     AskOutcome {
         /// The credentials are good.
@@ -342,6 +421,7 @@ mod tests {
         check(WebSocketFailure::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(ConnectRefusal::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(DropReason::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
+        check(HttpStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AnswerStatus::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(AskOutcome::ALL.iter().map(|l| (l.index(), l.as_str())).collect());
         check(RevocationKind::ALL.iter().map(|l| (l.index(), l.as_str())).collect());

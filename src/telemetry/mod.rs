@@ -20,8 +20,8 @@ pub use control::ControlCounters;
 pub use counter::{Counter, Gauge};
 pub use histogram::{BatchSizes, Latency};
 pub use labels::{
-    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason, PushDrop,
-    RevocationKind, TlsFailure, WebSocketFailure,
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, ConnectivityKind, DropReason,
+    HttpStatus, PushDrop, RevocationKind, TlsFailure, WebSocketFailure,
 };
 pub use link_status::LinkStatus;
 pub use logging::RateLimit;

@@ -3,7 +3,8 @@
 use super::clock;
 use super::histogram::SharedHistogram;
 use super::labels::{
-    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, TlsFailure, WebSocketFailure,
+    AnswerStatus, AskOutcome, CloseReason, ConnectRefusal, DropReason, HttpStatus, TlsFailure,
+    WebSocketFailure,
 };
 use super::{Counter, Gauge, histogram};
 
@@ -30,6 +31,14 @@ pub struct ShardCounters {
     pub tls_handshakes_under_way: Gauge,
     /// WebSockets that failed, by reason; see [`Self::websocket_failed`].
     pub websocket_failures: [Counter; WebSocketFailure::COUNT],
+    /// Requests over HTTP, whole ones.
+    pub http_requests: Counter,
+    /// Bytes of their bodies.
+    pub http_body_bytes_in: Counter,
+    /// Responses over HTTP, by status; see [`Self::http_responded`].
+    pub http_responses: [Counter; HttpStatus::COUNT],
+    /// Requests over HTTP being answered now.
+    pub http_exchanges: Gauge,
     /// CONNECTs refused, by reason; see [`Self::connect_refused`].
     pub connects_refused: [Counter; ConnectRefusal::COUNT],
     /// CONNECTs that found their session kept.
@@ -137,6 +146,10 @@ impl ShardCounters {
             tls_failures: Default::default(),
             tls_handshakes_under_way: Gauge::default(),
             websocket_failures: Default::default(),
+            http_requests: Counter::default(),
+            http_body_bytes_in: Counter::default(),
+            http_responses: Default::default(),
+            http_exchanges: Gauge::default(),
             connects_refused: Default::default(),
             sessions_resumed: Counter::default(),
             takeovers: Counter::default(),
@@ -199,6 +212,12 @@ impl ShardCounters {
     #[inline]
     pub fn websocket_failed(&self, reason: WebSocketFailure) {
         self.websocket_failures[reason.index()].add(1);
+    }
+
+    /// Counts a response over HTTP.
+    #[inline]
+    pub fn http_responded(&self, status: HttpStatus) {
+        self.http_responses[status.index()].add(1);
     }
 
     /// Counts a CONNECT refused for `reason`.

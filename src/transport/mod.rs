@@ -1,5 +1,6 @@
-//! What lies between the bytes of a device's socket and its MQTT packets. Pure: bytes in, bytes
-//! out; sockets and clocks are the shard's.
+//! What lies between the bytes of a device's socket and its MQTT packets, or requests. Pure: bytes
+//! in, bytes out; sockets and clocks are the shard's.
 
+pub mod http;
 pub mod tls;
 pub mod websocket;

@@ -15,7 +15,7 @@ use ringgate::session::catalogue::{App, Catalogue, Extension};
 use ringgate::shard::core::Clerks;
 use ringgate::shard::mail::{self, Mail, MailSender, Reporter};
 use ringgate::shard::registry::Registry;
-use ringgate::shard::settings::AuthSettings;
+use ringgate::shard::settings::{AuthSettings, HttpSettings};
 use ringgate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use ringgate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
@@ -95,6 +95,12 @@ fn shard_settings() -> ShardSettings {
     ShardSettings {
         replica: "test-0".to_owned(),
         core: None,
+        http: HttpSettings {
+            body_bytes_max: 1 << 20,
+            request_timeout_ms: 10_000,
+            answer_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+        },
         listeners: vec![ListenerPlan::MQTT],
         connections_max: 100_000,
         endpoints_max: 1_000,

@@ -23,6 +23,7 @@ mod client_data;
 mod connect;
 mod errors;
 mod harness_works;
+mod http;
 mod io_uring_refused;
 mod lifecycle;
 mod management;

@@ -23,7 +23,7 @@ const OTHER_TOPIC: &str = "kp1/v2/dcx/other/json";
 
 /// Notes what it is asked.
 #[derive(Default)]
-struct Desk(Mutex<Vec<(u64, Question)>>);
+pub(super) struct Desk(Mutex<Vec<(u64, Question)>>);
 
 impl Desk {
     fn take(&self) -> Vec<(u64, Question)> {
@@ -32,7 +32,7 @@ impl Desk {
 
     /// The number of the one question.
     #[track_caller]
-    fn one(&self) -> u64 {
+    pub(super) fn one(&self) -> u64 {
         let asked = self.take();
         let [(ask, _)] = &asked[..] else { panic!("asked {asked:?}") };
         *ask
@@ -47,7 +47,7 @@ impl Clerk for Desk {
 }
 
 /// A shard whose provider of tokens is a desk.
-fn rig(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
+pub(super) fn rig(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
     let desk = Arc::new(Desk::default());
     let mut setup = Setup::plain();
     setup.clerks = Clerks { internal: Some(desk.clone()), http: None };
@@ -56,12 +56,12 @@ fn rig(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
     (Rig::new(&setup), desk)
 }
 
-fn answer(rig: &mut Rig, ask: u64, verdict: Verdict) {
+pub(super) fn answer(rig: &mut Rig, ask: u64, verdict: Verdict) {
     rig.core.mail(Mail::Answered { ask, verdict });
     rig.turn();
 }
 
-fn good(endpoint: &str) -> Verdict {
+pub(super) fn good(endpoint: &str) -> Verdict {
     let (endpoint_id, token_id) = (endpoint.into(), Some("id".into()));
     Verdict::Endpoint(EndpointGrant { endpoint_id, token_id })
 }
@@ -179,22 +179,26 @@ fn certificates(adjust: impl FnOnce(&mut Setup)) -> (Rig, Arc<Desk>) {
     })
 }
 
-/// A client that has shown this certificate, and waits for its CONNACK.
-fn shown(rig: &mut Rig, level: u8, serial: &str) -> u32 {
+/// The client of a connection has shown the certificate of that number.
+pub(super) fn present(rig: &mut Rig, index: u32, serial: &str) {
     let name = CertificateName { issuer: "CN=CA".into(), serial: serial.into() };
     let subject = Some(format!("CN=pump {serial}").into());
     let details = Box::new(CertificateDetails { subject, ..CertificateDetails::default() });
-    let certificate = PeerCertificate { name, details, tenant: None };
+    let shown = Entering::Presenting(PeerCertificate { name, details, tenant: None });
+    rig.core.connections[index as usize].entering = Some(Box::new(shown));
+}
+
+/// A client that has shown this certificate, and waits for its CONNACK.
+fn shown(rig: &mut Rig, level: u8, serial: &str) -> u32 {
     let socket = std::fs::File::open("/dev/null").expect("is there").into();
     let index = rig.core.opened(socket, MQTT).expect("accepted");
-    let shown = Entering::Presenting(certificate);
-    rig.core.connections[index as usize].entering = Some(Box::new(shown));
+    present(rig, index, serial);
     let client_id = format!("client-{index}");
     rig.say(index, &wire::connect(level, &wire::Connect { client_id, ..Default::default() }));
     index
 }
 
-fn client(tenant: &str, id: &str) -> Verdict {
+pub(super) fn client(tenant: &str, id: &str) -> Verdict {
     let (tenant, credentials_id) = (tenant.into(), Some(id.into()));
     Verdict::Client(ClientGrant { tenant, credentials_id, client_id: None })
 }

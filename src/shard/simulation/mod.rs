@@ -7,6 +7,7 @@
 mod clients;
 mod device;
 mod directed;
+mod http;
 mod identity;
 mod judged;
 mod nats;

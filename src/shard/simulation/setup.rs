@@ -19,7 +19,7 @@ use crate::shard::core::{Clerks, Core, Surroundings};
 use crate::shard::doors::{ListenerPlan, Speaks};
 use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
-use crate::shard::settings::{AuthSettings, ShardSettings};
+use crate::shard::settings::{AuthSettings, HttpSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
 use crate::tls::Slot;
 use crate::transport::websocket::Rules;
@@ -44,6 +44,8 @@ pub(super) const MQTT: u16 = 0;
 pub(super) const MQTTS: u16 = 1;
 pub(super) const WS: u16 = 2;
 pub(super) const WSS: u16 = 3;
+pub(super) const HTTP: u16 = 4;
+pub(super) const HTTPS: u16 = 5;
 
 /// A world to be made.
 pub(super) struct Setup {
@@ -75,6 +77,12 @@ impl Setup {
         let settings = ShardSettings {
             replica: String::new(),
             core: None,
+            http: HttpSettings {
+                body_bytes_max: 1000,
+                request_timeout_ms: 3000,
+                answer_timeout_ms: 5000,
+                idle_timeout_ms: 20_000,
+            },
             listeners: vec![
                 ListenerPlan::MQTT,
                 ListenerPlan { tls: Some(0), ..ListenerPlan::MQTT },
@@ -84,6 +92,8 @@ impl Setup {
                     speaks: Speaks::WebSocket(rules),
                     ..ListenerPlan::MQTT
                 },
+                ListenerPlan { speaks: Speaks::Http, ..ListenerPlan::MQTT },
+                ListenerPlan { tls: Some(0), speaks: Speaks::Http, ..ListenerPlan::MQTT },
             ],
             connections_max: 1000,
             endpoints_max: 1000,

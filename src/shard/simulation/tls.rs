@@ -31,7 +31,7 @@ fn rig() -> Rig {
 
 /// A client that speaks TLS of version 1.2 (0) or 1.3 (1).
 pub(super) struct Client {
-    index: u32,
+    pub(super) index: u32,
     tls: ClientConnection,
     pub(super) told: Vec<u8>,
     pub(super) has_ended: bool,
