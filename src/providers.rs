@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::admin::CredentialsApi;
 use crate::auth::{Clerk, Demands, LaidDown, Provider, Requirement};
-use crate::config::{self, Settings};
+use crate::config::{self, PerTransport, Settings};
 use crate::control::{
     Answers, CHANGES_MAX, HttpProvider, HttpProviderSettings, OVER_NATS, Providers, Service,
     answers,
@@ -146,10 +146,7 @@ fn rejecting(settings: &Settings) -> Vec<AppId> {
 
 fn tenants(settings: &Settings, laid_down: &[(String, LaidDown)]) -> Tenants {
     let auth = &settings.ringgate.auth;
-    let mut tenants = Tenants::new(Demands {
-        mqtt_tcp: requirement(auth.require_mqtt_tcp),
-        mqtt_tls: requirement(auth.require_mqtt_tls),
-    });
+    let mut tenants = Tenants::new(demanded(auth.require));
     for tenant in settings.tenants() {
         tenants.configured.insert(tenant.into(), demands(settings, tenant));
     }
@@ -161,10 +158,11 @@ fn tenants(settings: &Settings, laid_down: &[(String, LaidDown)]) -> Tenants {
 
 /// What a tenant demands by the configuration.
 fn demands(settings: &Settings, tenant: &str) -> Demands {
-    Demands {
-        mqtt_tcp: requirement(settings.require_mqtt_tcp(tenant)),
-        mqtt_tls: requirement(settings.require_mqtt_tls(tenant)),
-    }
+    demanded(settings.require(tenant))
+}
+
+fn demanded(configured: PerTransport<config::Requirement>) -> Demands {
+    Demands::of_each(|transport| requirement(configured.of(transport)))
 }
 
 fn requirement(configured: config::Requirement) -> Requirement {

@@ -383,9 +383,9 @@ ringgate:
     assert_eq!(of("own"), ("a", EndpointProvider::Http, Elsewhere::Reject));
     assert_eq!(of("open"), ("d", EndpointProvider::Trustful, Elsewhere::Allow));
     assert_eq!(of("bare"), ("d", EndpointProvider::Ecap, Elsewhere::Allow));
-    assert_eq!(settings.require_mqtt_tcp("a"), Requirement::None);
-    assert_eq!(settings.require_mqtt_tcp("b"), Requirement::Basic);
-    assert_eq!(settings.require_mqtt_tcp("unheard-of"), Requirement::Basic);
+    assert_eq!(settings.require("a").mqtt_tcp, Requirement::None);
+    assert_eq!(settings.require("b").mqtt_tcp, Requirement::Basic);
+    assert_eq!(settings.require("unheard-of").mqtt_tcp, Requirement::Basic);
     assert_eq!(settings.tenants().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
     assert_eq!(settings.trustful_applications(), ["open"]);
     assert!(settings.rejects_elsewhere());
@@ -422,6 +422,56 @@ kaa:
     assert!(said.contains(line) && !said.contains("ANY client"), "{said}");
     let said = notices("ringgate: { auth: { client-provider: trustful } }");
     assert!(said.contains("ANY client may connect") && !said.contains("token"), "{said}");
+}
+
+#[test]
+fn a_demand_that_no_client_could_meet_is_refused() {
+    let require = |what: &str| {
+        format!("ringgate: {{ auth: {{ client-provider: cap, require: {{ {what} }} }} }}")
+    };
+    assert!(load(&require("http: certificate, mqtt-ws: basic"), &[]).is_ok());
+    let why = refused(&require("http: basic"), &[]).join("\n");
+    assert!(why.contains("no user names and passwords over HTTP"), "{why}");
+    let of_tenant = "ringgate: { tenants: { acme: { require: { http: basic } } } }";
+    let why = refused(of_tenant, &[]).join("\n");
+    assert!(why.contains("ringgate.tenants.acme.require.http"), "{why}");
+}
+
+#[test]
+fn says_what_is_configured_and_does_nothing() {
+    let folder = Folder::new();
+    let file = folder.file("some.pem", "something");
+    let notices = |yaml: &str| {
+        let yaml = yaml.replace("FILE", &file.display().to_string());
+        load(&yaml, &[]).unwrap().notices().join("\n")
+    };
+    let unused = "ringgate: { tls: { web: { cert-files: [FILE], key-files: [FILE] } } }";
+    assert!(notices(unused).contains("ringgate.tls.web is used by no listener"));
+    let listener = "ringgate:
+  tls:
+    web: { cert-files: [FILE], key-files: [FILE], client-ca-files: [FILE], crl-files: [FILE] }
+  listeners: { web: { kind: https, tls: web } }
+";
+    let said = notices(listener);
+    assert!(!said.contains("used by no listener"), "{said}");
+    assert!(said.contains("client-ca-files and crl-files of TLS profile web do nothing"), "{said}");
+    let tenant = format!("{listener}  tenants: {{ acme: {{ ca-files: [FILE] }} }}\n");
+    let said = notices(&tenant);
+    assert!(said.contains("ringgate.tenants.acme.ca-files do nothing"), "{said}");
+    let asking = tenant.replace("web: { cert", "web: { client-auth: optional, cert");
+    let said = notices(&asking);
+    assert!(!said.contains("do nothing"), "{said}");
+    let demands = |what: &str| {
+        notices(&format!("{asking}  auth: {{ client-provider: cap, require: {{ {what} }} }}\n"))
+    };
+    let said = demands("http: certificate");
+    assert!(!said.contains("no client can show one"), "{said}");
+    for transport in ["mqtt-tcp", "mqtt-tls", "mqtt-ws"] {
+        let said = demands(&format!("{transport}: certificate"));
+        let expected =
+            format!("ringgate.auth.require.{transport} is certificate, and no client can");
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::rest::{self, Call, Fields, Handled, PEM, Reply, bad_query, invalid};
 use crate::auth::{Demands, LaidDown, Rejection, Requirement, Revocation};
-use crate::config::Secret;
+use crate::config::{Secret, Transport};
 use crate::credentials::authority::{Authority, AuthorityError, Signed, TTL_DAYS_DEFAULT};
 use crate::credentials::{
     BasicCredentials, CertificateCredentials, Changed, Credentials, EndpointToken, Filter,
@@ -14,7 +14,7 @@ use crate::credentials::{
 };
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -267,13 +267,18 @@ impl Desk {
                 return Ok(call.versioned(&body, &tag(&body)));
             }
             Method::PUT => {
-                let fields = call.fields(&["tenantId", "mqttTcp", "mqttTls", "source"])?;
-                let wish = |name: &str| fields.text(name)?.map(|word| wish(name, word)).transpose();
-                let (mqtt_tcp, mqtt_tls) = (wish("mqttTcp")?, wish("mqttTls")?);
-                if mqtt_tcp.is_none() && mqtt_tls.is_none() {
-                    return Err(invalid("mqttTcp or mqttTls is needed"));
+                let names = Transport::ALL.map(Transport::field);
+                let fields = call.fields(&[&names[..], &["tenantId", "source"]].concat())?;
+                let mut wishes = Vec::new();
+                for transport in Transport::ALL {
+                    if let Some(word) = fields.text(transport.field())? {
+                        wishes.push((transport, wish(transport, word)?));
+                    }
                 }
-                Some((mqtt_tcp, mqtt_tls))
+                if wishes.is_empty() {
+                    return Err(invalid(&format!("one of {} is needed", names.join(", "))));
+                }
+                Some(wishes)
             }
             Method::DELETE => None,
             _ => return Err(call.not_allowed("GET, HEAD, PUT, DELETE")),
@@ -284,10 +289,11 @@ impl Desk {
         if if_match.is_some() && if_match != Some(&tag(&face(before))) {
             return Err(refusal(Refused::Changed));
         }
-        let demands = change.map_or(LaidDown::default(), |(mqtt_tcp, mqtt_tls)| LaidDown {
-            mqtt_tcp: mqtt_tcp.unwrap_or(before.mqtt_tcp),
-            mqtt_tls: mqtt_tls.unwrap_or(before.mqtt_tls),
-        });
+        let mut demands = LaidDown::default();
+        if let Some(wishes) = &change {
+            demands = before;
+            wishes.iter().for_each(|(transport, wish)| *demands.of_mut(*transport) = *wish);
+        }
         credentials.lay_down(tenant, demands).map_err(refusal)?;
         let body = face(demands);
         tracing::info!(tenant, "authentication is now: {body}");
@@ -492,27 +498,29 @@ fn no_such_path() -> Reply {
 
 /// What a tenant demands, and who says so.
 fn demands_face(tenant: &str, laid_down: LaidDown, configured: Demands) -> Value {
-    let word = |laid_down: Option<Requirement>, configured| {
-        requirement_name(laid_down.unwrap_or(configured))
-    };
-    let source = |laid_down: Option<Requirement>| {
-        if laid_down.is_some() { "management" } else { "configuration" }
-    };
-    json!({
-        "tenantId": tenant,
-        "mqttTcp": word(laid_down.mqtt_tcp, configured.mqtt_tcp),
-        "mqttTls": word(laid_down.mqtt_tls, configured.mqtt_tls),
-        "source": {
-            "mqttTcp": source(laid_down.mqtt_tcp),
-            "mqttTls": source(laid_down.mqtt_tls),
-        },
-    })
+    let mut face = Map::from_iter([("tenantId".to_owned(), tenant.into())]);
+    let mut source = Map::new();
+    for transport in Transport::ALL {
+        let name = transport.field().to_owned();
+        let laid_down = laid_down.of(transport);
+        let word = requirement_name(laid_down.unwrap_or(configured.of(transport)));
+        let by = if laid_down.is_some() { "management" } else { "configuration" };
+        face.insert(name.clone(), word.into());
+        source.insert(name, by.into());
+    }
+    face.insert("source".to_owned(), source.into());
+    face.into()
 }
 
 /// What a word asks to be laid down; `default` asks for nothing.
-fn wish(name: &str, word: &str) -> Result<Option<Requirement>, Reply> {
+fn wish(transport: Transport, word: &str) -> Result<Option<Requirement>, Reply> {
     if word == "default" {
         return Ok(None);
+    }
+    let name = transport.field();
+    if word == "basic" && !transport.has_passwords() {
+        let why = format!("{name}: there are no user names and passwords over HTTP");
+        return Err(invalid(&why));
     }
     let unknown = || invalid(&format!("{name} must be none, basic, certificate, any or default"));
     requirement_named(word).map(Some).ok_or_else(unknown)

@@ -13,6 +13,7 @@ pub mod revocation;
 pub mod throttle;
 pub mod verdicts;
 
+pub use crate::config::{PerTransport, Transport};
 pub use certificate::certificate_name;
 pub use details::CertificateDetails;
 pub use lately::RevokedLately;
@@ -71,39 +72,11 @@ impl Requirement {
     }
 }
 
-/// By which a client comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Plain MQTT.
-    MqttTcp,
-    /// MQTT over TLS.
-    MqttTls,
-}
-
-/// Something of each transport.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PerTransport<T> {
-    /// Of plain MQTT.
-    pub mqtt_tcp: T,
-    /// Of MQTT over TLS.
-    pub mqtt_tls: T,
-}
-
 /// What a tenant demands.
 pub type Demands = PerTransport<Requirement>;
 /// What has been laid down that a tenant demands while the process runs; `None`: what the
 /// configuration says.
 pub type LaidDown = PerTransport<Option<Requirement>>;
-
-impl<T: Copy> PerTransport<T> {
-    /// That of one.
-    pub fn of(&self, transport: Transport) -> T {
-        match transport {
-            Transport::MqttTcp => self.mqtt_tcp,
-            Transport::MqttTls => self.mqtt_tls,
-        }
-    }
-}
 
 /// Where a question came from, which its answer goes back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::http_url::HttpUrl;
 use super::settings::Settings;
+use super::transport::PerTransport;
 use super::types::*;
 
 /// `ringgate.auth`
@@ -50,11 +51,8 @@ pub struct Auth {
     pub login_failures_window_s: u32,
     /// `ringgate.auth.http`
     pub http: AuthHttp,
-    /// `ringgate.auth.require.mqtt-tcp`: what tenants without a setting of their own demand of
-    /// clients that come by plain MQTT.
-    pub require_mqtt_tcp: Requirement,
-    /// `ringgate.auth.require.mqtt-tls`: the same of clients that come by MQTT over TLS.
-    pub require_mqtt_tls: Requirement,
+    /// `ringgate.auth.require`: what tenants without a setting of their own demand of clients.
+    pub require: PerTransport<Requirement>,
 }
 
 /// `ringgate.auth.http`: the provider `http`.
@@ -71,10 +69,8 @@ pub struct AuthHttp {
 /// `ringgate.tenants.<tenant>`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenant {
-    /// `require.mqtt-tcp`, instead of [`Auth::require_mqtt_tcp`].
-    pub require_mqtt_tcp: Option<Requirement>,
-    /// `require.mqtt-tls`, instead of [`Auth::require_mqtt_tls`].
-    pub require_mqtt_tls: Option<Requirement>,
+    /// `require`, instead of [`Auth::require`].
+    pub require: PerTransport<Option<Requirement>>,
     /// PEM files of authorities whose client certificates are only of this tenant.
     pub ca_files: Vec<PathBuf>,
 }
@@ -127,8 +123,7 @@ impl Default for Auth {
             login_failures_max_per_username: 20,
             login_failures_window_s: 60,
             http: AuthHttp::default(),
-            require_mqtt_tcp: Requirement::None,
-            require_mqtt_tls: Requirement::None,
+            require: PerTransport::default(),
         }
     }
 }
@@ -176,16 +171,13 @@ impl Settings {
         own.unwrap_or(&self.ringgate.auth.default_tenant)
     }
 
-    /// What a tenant demands of clients that come by plain MQTT.
-    pub fn require_mqtt_tcp(&self, tenant: &str) -> Requirement {
-        let own = self.ringgate.tenants.get(tenant).and_then(|tenant| tenant.require_mqtt_tcp);
-        own.unwrap_or(self.ringgate.auth.require_mqtt_tcp)
-    }
-
-    /// What a tenant demands of clients that come by MQTT over TLS.
-    pub fn require_mqtt_tls(&self, tenant: &str) -> Requirement {
-        let own = self.ringgate.tenants.get(tenant).and_then(|tenant| tenant.require_mqtt_tls);
-        own.unwrap_or(self.ringgate.auth.require_mqtt_tls)
+    /// What a tenant demands of clients.
+    pub fn require(&self, tenant: &str) -> PerTransport<Requirement> {
+        let own = self.ringgate.tenants.get(tenant).map(|tenant| tenant.require);
+        PerTransport::of_each(|transport| {
+            let own = own.and_then(|own| own.of(transport));
+            own.unwrap_or(self.ringgate.auth.require.of(transport))
+        })
     }
 
     /// Every tenant that the settings name, or may mean by naming none.

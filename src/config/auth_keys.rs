@@ -12,8 +12,10 @@ pub(super) fn auth_keys(auth: &mut Auth) -> Vec<Key<'_>> {
         ("client-provider", Word(&mut auth.client_provider)),
         ("endpoint-elsewhere", Word(&mut auth.endpoint_elsewhere)),
         ("default-tenant", Field::Tenant(&mut auth.default_tenant)),
-        ("require.mqtt-tcp", Word(&mut auth.require_mqtt_tcp)),
-        ("require.mqtt-tls", Word(&mut auth.require_mqtt_tls)),
+        ("require.mqtt-tcp", Word(&mut auth.require.mqtt_tcp)),
+        ("require.mqtt-tls", Word(&mut auth.require.mqtt_tls)),
+        ("require.mqtt-ws", Word(&mut auth.require.mqtt_ws)),
+        ("require.http", Word(&mut auth.require.http)),
         ("ecap-instance", Name(&mut auth.ecap_instance)),
         ("cap-instance", Name(&mut auth.cap_instance)),
         ("tenant-manager-instance", Name(&mut auth.tenant_manager_instance)),
@@ -62,10 +64,12 @@ pub(super) fn tenant_keys<'a>(
         return vec![key("ringgate.tenants", Field::EmptyMap)];
     }
     tenants
-        .flat_map(|(name, Tenant { require_mqtt_tcp, require_mqtt_tls, ca_files })| {
+        .flat_map(|(name, Tenant { require, ca_files })| {
             [
-                ("require.mqtt-tcp", Field::OptionalWord(require_mqtt_tcp)),
-                ("require.mqtt-tls", Field::OptionalWord(require_mqtt_tls)),
+                ("require.mqtt-tcp", Field::OptionalWord(&mut require.mqtt_tcp)),
+                ("require.mqtt-tls", Field::OptionalWord(&mut require.mqtt_tls)),
+                ("require.mqtt-ws", Field::OptionalWord(&mut require.mqtt_ws)),
+                ("require.http", Field::OptionalWord(&mut require.http)),
                 ("ca-files", Field::Files(ca_files)),
             ]
             .map(|(part, field)| key(format!("ringgate.tenants.{name}.{part}"), field))

@@ -11,6 +11,7 @@ use super::nats_url::NatsUrl;
 use super::read::Reading;
 use super::settings::{Kaa, Nats, NatsCredentials, NatsTls, Settings};
 use super::suggest::nearest;
+use super::transport::Transport;
 use super::types::{ClientProvider, EndpointProvider, Requirement};
 
 /// Looks at the settings together; reads nothing but the first byte of the files they name.
@@ -131,33 +132,40 @@ pub(super) fn check_file(key: &str, file: &Option<PathBuf>, reading: &mut Readin
 fn check_auth(settings: &Settings, reading: &mut Reading) {
     let auth = &settings.ringgate.auth;
     check_http_url(settings, reading);
-    if auth.client_provider == ClientProvider::Trustful {
-        let of_tenants = settings.ringgate.tenants.iter().flat_map(|(name, tenant)| {
-            let path = format!("ringgate.tenants.{name}.require");
-            [
-                (format!("{path}.mqtt-tcp"), tenant.require_mqtt_tcp),
-                (format!("{path}.mqtt-tls"), tenant.require_mqtt_tls),
-            ]
-        });
-        let of_all = [
-            ("ringgate.auth.require.mqtt-tcp".to_owned(), Some(auth.require_mqtt_tcp)),
-            ("ringgate.auth.require.mqtt-tls".to_owned(), Some(auth.require_mqtt_tls)),
-        ];
-        for (key, _) in of_tenants
-            .chain(of_all)
-            .filter(|(_, requirement)| requirement.is_some_and(|r| r != Requirement::None))
-        {
-            let reason = "nobody could be authenticated: \
-                          ringgate.auth.client-provider is trustful";
-            reading.refuse(&key, reason);
-        }
-    }
+    check_requirements(settings, reading);
     check_parking(auth, reading);
     check_file("ringgate.auth.http.bearer-token-file", &auth.http.bearer_token_file, reading);
     // One that is not there is made at the start.
     let token_file = settings.ringgate.credentials.management_token_file.clone();
     let token_file = token_file.filter(|file| file.exists());
     check_file("ringgate.credentials.management-token-file", &token_file, reading);
+}
+
+/// Refuses demands that no client could meet.
+fn check_requirements(settings: &Settings, reading: &mut Reading) {
+    let auth = &settings.ringgate.auth;
+    let of_all = Transport::ALL.map(|transport| {
+        (format!("ringgate.auth.require.{}", transport.word()), transport, {
+            Some(auth.require.of(transport))
+        })
+    });
+    let of_tenants = settings.ringgate.tenants.iter().flat_map(|(name, tenant)| {
+        Transport::ALL.map(|transport| {
+            let key = format!("ringgate.tenants.{name}.require.{}", transport.word());
+            (key, transport, tenant.require.of(transport))
+        })
+    });
+    for (key, transport, requirement) in of_tenants.chain(of_all) {
+        let Some(requirement) = requirement.filter(|r| *r != Requirement::None) else { continue };
+        if auth.client_provider == ClientProvider::Trustful {
+            let reason = "nobody could be authenticated: \
+                          ringgate.auth.client-provider is trustful";
+            reading.refuse(&key, reason);
+        } else if requirement == Requirement::Basic && !transport.has_passwords() {
+            let reason = "there are no user names and passwords over HTTP: make it certificate";
+            reading.refuse(&key, reason);
+        }
+    }
 }
 
 /// Refuses the choice of the provider `http` where nothing says where it is.

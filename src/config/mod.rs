@@ -27,6 +27,7 @@ mod print;
 mod read;
 mod settings;
 mod suggest;
+mod transport;
 mod types;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ pub use error::{ConfigError, Place, Problem};
 pub use http_url::HttpUrl;
 pub use nats_url::{NatsUrl, UrlCredentials};
 pub use settings::*;
+pub use transport::{PerTransport, Transport};
 pub use types::{
     ClientAuth, ClientProvider, ConfigName, Elsewhere, EndpointProvider, ListenerKind, LogFormat,
     LogLevel, MASK, Qos0WhenFull, ReplicaId, Requirement, Secret, Shards, TlsVersion,

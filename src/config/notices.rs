@@ -1,8 +1,10 @@
 //! What an operator should know about settings that are valid.
 
+use super::doors::TlsProfile;
 use super::nats_url::UrlCredentials;
 use super::settings::Settings;
-use super::types::{ClientProvider, MASK, Secret};
+use super::transport::Transport;
+use super::types::{ClientAuth, ClientProvider, ListenerKind, MASK, Requirement, Secret};
 
 impl Settings {
     /// Warnings to show at start and by `ringgate check`, one line each.
@@ -29,6 +31,8 @@ impl Settings {
         if self.kaa.extension_instances.is_empty() {
             notices.push("kaa.extension-instances is empty: no publish can be carried".into());
         }
+        self.notice_idle_tls(&mut notices);
+        self.notice_missing_certificates(&mut notices);
         if self.secrets().any(|secret| secret.expose() == MASK) {
             notices.push(format!(
                 "a NATS password or token is {MASK}, which is what `ringgate check` shows \
@@ -36,6 +40,77 @@ impl Settings {
             ));
         }
         notices
+    }
+
+    /// What is said of TLS, and does nothing.
+    fn notice_idle_tls(&self, notices: &mut Vec<String>) {
+        let used = self.tls_profiles();
+        for name in self.ringgate.tls.keys() {
+            if used.iter().all(|profile| profile.name != *name) {
+                notices.push(format!("ringgate.tls.{name} is used by no listener"));
+            }
+        }
+        for profile in used.iter().filter(|profile| profile.client_auth == ClientAuth::None) {
+            let files =
+                [("client-ca-files", &profile.client_ca_files), ("crl-files", &profile.crl_files)];
+            let idle = files.iter().filter(|(_, files)| !files.is_empty());
+            let idle: Vec<&str> = idle.map(|(name, _)| *name).collect();
+            if !idle.is_empty() {
+                let (idle, name) = (idle.join(" and "), &profile.name);
+                notices.push(format!(
+                    "{idle} of TLS profile {name} do nothing: its client-auth is none"
+                ));
+            }
+        }
+        if used.iter().all(|profile| profile.client_auth == ClientAuth::None) {
+            let tenants = self.ringgate.tenants.iter();
+            notices.extend(tenants.filter(|(_, tenant)| !tenant.ca_files.is_empty()).map(
+                |(name, _)| {
+                    format!(
+                        "ringgate.tenants.{name}.ca-files do nothing: no listener asks clients \
+                         for certificates"
+                    )
+                },
+            ));
+        }
+    }
+
+    /// Certificates that are demanded where nobody is asked for one.
+    fn notice_missing_certificates(&self, notices: &mut Vec<String>) {
+        let asks = |kind: ListenerKind| {
+            let profiles = self.tls_profiles();
+            self.listeners().iter().filter(|listener| listener.kind == kind).any(|listener| {
+                let of_listener =
+                    |profile: &&TlsProfile| listener.tls.as_ref() == Some(&profile.name);
+                let profile = profiles.iter().find(of_listener);
+                profile.is_some_and(|profile| profile.client_auth != ClientAuth::None)
+            })
+        };
+        for transport in Transport::ALL {
+            let is_asked = match transport {
+                Transport::MqttTcp => false,
+                Transport::MqttTls => asks(ListenerKind::Mqtts),
+                Transport::MqttWs => asks(ListenerKind::Wss),
+                Transport::Http => asks(ListenerKind::Https),
+            };
+            if is_asked {
+                continue;
+            }
+            let of_tenants = self.ringgate.tenants.iter().map(|(name, tenant)| {
+                (format!("ringgate.tenants.{name}"), tenant.require.of(transport))
+            });
+            let of_all =
+                ("ringgate.auth".to_owned(), Some(self.ringgate.auth.require.of(transport)));
+            for (path, _) in of_tenants
+                .chain([of_all])
+                .filter(|(_, requirement)| *requirement == Some(Requirement::Certificate))
+            {
+                let (word, phrase) = (transport.word(), transport.phrase());
+                notices.push(format!(
+                    "{path}.require.{word} is certificate, and no client can show one by {phrase}"
+                ));
+            }
+        }
     }
 
     fn secrets(&self) -> impl Iterator<Item = &Secret> {

@@ -332,9 +332,10 @@ impl Choice for Elsewhere {
 }
 
 /// How clients must prove who they are before they may speak for endpoints of a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Requirement {
     /// Not at all.
+    #[default]
     None,
     /// By user name and password.
     Basic,

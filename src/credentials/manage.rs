@@ -48,6 +48,10 @@ struct TenantSettings {
     mqtt_tcp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mqtt_tls: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mqtt_ws: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
 }
 
 /// Names this version of a record: another one has another tag.
@@ -269,6 +273,8 @@ impl Credentials {
             serde_json::to_vec(&TenantSettings {
                 mqtt_tcp: demands.mqtt_tcp.map(name),
                 mqtt_tls: demands.mqtt_tls.map(name),
+                mqtt_ws: demands.mqtt_ws.map(name),
+                http: demands.http.map(name),
             })
         });
         self.inner.store.put_tenant(tenant, settings.transpose()?.as_deref())?;
@@ -330,12 +336,17 @@ pub fn requirement_named(name: &str) -> Option<Requirement> {
 }
 
 fn read_demands(settings: &[u8]) -> Result<LaidDown, Refused> {
-    let TenantSettings { mqtt_tcp, mqtt_tls } = serde_json::from_slice(settings)?;
+    let TenantSettings { mqtt_tcp, mqtt_tls, mqtt_ws, http } = serde_json::from_slice(settings)?;
     let read = |name: Option<String>| {
         let unknown = |name: &str| StoreError::new(format!("unknown requirement {name:?}"));
         name.map(|name| requirement_named(&name).ok_or_else(|| unknown(&name))).transpose()
     };
-    Ok(LaidDown { mqtt_tcp: read(mqtt_tcp)?, mqtt_tls: read(mqtt_tls)? })
+    Ok(LaidDown {
+        mqtt_tcp: read(mqtt_tcp)?,
+        mqtt_tls: read(mqtt_tls)?,
+        mqtt_ws: read(mqtt_ws)?,
+        http: read(http)?,
+    })
 }
 
 fn check_version<R: Record>(record: &R, if_match: Option<&str>) -> Result<(), Refused> {

@@ -84,8 +84,8 @@ impl Core {
         match (&self.listener_of(index).speaks, &self.connections[index as usize].transport) {
             (Speaks::Mqtt, Transport::Plain) => auth::Transport::MqttTcp,
             (Speaks::Mqtt, _) => auth::Transport::MqttTls,
-            (Speaks::WebSocket(_), _) => auth::Transport::MqttTls,
-            (Speaks::Http, _) => auth::Transport::MqttTls,
+            (Speaks::WebSocket(_), _) => auth::Transport::MqttWs,
+            (Speaks::Http, _) => auth::Transport::Http,
         }
     }
 }

@@ -46,13 +46,16 @@ mod tests {
 
     #[test]
     fn the_newest_and_most_special_word_counts_for_each_transport() {
-        let both = |mqtt_tcp, mqtt_tls| Demands { mqtt_tcp, mqtt_tls };
+        let both = |mqtt_tcp, mqtt_tls| Demands { mqtt_tcp, mqtt_tls, ..Demands::default() };
         let mut tenants = Tenants::new(both(Requirement::Any, Requirement::None));
         tenants.configured.insert("acme".into(), both(Requirement::Basic, Requirement::Any));
         assert_eq!(tenants.requirement("other", MqttTcp), Requirement::Any);
         assert_eq!(tenants.requirement("other", MqttTls), Requirement::None);
         assert_eq!(tenants.requirement("acme", MqttTcp), Requirement::Basic);
-        tenants.lay_down("acme", LaidDown { mqtt_tcp: Some(Requirement::None), mqtt_tls: None });
+        tenants.lay_down(
+            "acme",
+            LaidDown { mqtt_tcp: Some(Requirement::None), ..LaidDown::default() },
+        );
         assert_eq!(tenants.requirement("acme", MqttTcp), Requirement::None);
         assert_eq!(tenants.requirement("acme", MqttTls), Requirement::Any);
         tenants.lay_down("acme", LaidDown::default());

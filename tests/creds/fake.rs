@@ -304,9 +304,9 @@ fn the_root_certificate_is_printed_as_it_is() {
 
 #[test]
 fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
-    let is = |tcp: &str, tls: &str, source: &str| {
-        let source = json!({ "mqttTcp": "management", "mqttTls": source });
-        ok(json!({ "mqttTcp": tcp, "mqttTls": tls, "source": source }))
+    let is = |tcp: &str, http: &str, source: &str| {
+        let source = json!({ "mqttTcp": "management", "http": source });
+        ok(json!({ "mqttTcp": tcp, "http": http, "source": source }))
     };
     let fake = Fake::start([
         is("none", "certificate", "configuration"),
@@ -316,9 +316,9 @@ fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
     let enforce = ["enforce", "--tenant", "ac me"];
     let set = |words: &[&'static str]| [&enforce[..], words].concat();
     let path = "/api/v1/tenants/ac%20me/authentication";
-    let said = |tcp: &str, tls: &str| {
+    let said = |tcp: &str, http: &str| {
         let clients = "Clients of tenant ac me that come by";
-        format!("{clients} plain MQTT {tcp}.\n{clients} MQTT over TLS {tls}.\n")
+        format!("{clients} plain MQTT {tcp}.\n{clients} HTTP {http}.\n")
     };
     let configured = "need a certificate. So the configuration says";
     assert_eq!(fake.good(&enforce), said("need not prove who they are", configured));
@@ -327,9 +327,11 @@ fn what_a_tenant_demands_is_shown_set_and_left_to_the_configuration() {
     let basic = "need a user name and a password";
     assert_eq!(fake.good(&set(&["--mqtt-tcp", "basic"])), said(basic, any));
     assert_eq!(fake.asked_once(), (format!("PUT {path}"), json!({ "mqttTcp": "basic" })));
-    let both = set(&["--mqtt-tcp", "any", "--mqtt-tls", "default"]);
-    assert_eq!(fake.good(&both), said(any, "need not prove who they are"));
-    let asked = json!({ "mqttTcp": "any", "mqttTls": "default" });
+    let all =
+        ["--mqtt-tcp", "any", "--mqtt-tls", "none", "--mqtt-ws", "basic", "--http", "default"];
+    assert_eq!(fake.good(&set(&all)), said(any, "need not prove who they are"));
+    let asked =
+        json!({ "mqttTcp": "any", "mqttTls": "none", "mqttWs": "basic", "http": "default" });
     assert_eq!(fake.asked_once(), (format!("PUT {path}"), asked));
 }
 

@@ -42,10 +42,7 @@ impl Gateway {
             credentials: credentials.clone(),
             bearer,
             changes: sender,
-            configured: Box::new(|_| Demands {
-                mqtt_tcp: Requirement::Any,
-                mqtt_tls: Requirement::None,
-            }),
+            configured: Box::new(|_| Demands { mqtt_tcp: Requirement::Any, ..Demands::default() }),
         };
         let (ready, address) = std::sync::mpsc::channel();
         // Ends with the process: an interface has no end of its own.
@@ -237,11 +234,11 @@ fn what_a_tenant_demands_is_told_to_the_gateway() {
     let mut gateway = Gateway::start();
     let enforce = ["enforce", "--tenant", "acme"];
     let configured = gateway.good(&enforce);
-    assert_eq!(configured.matches("So the configuration says.\n").count(), 2, "{configured}");
+    assert_eq!(configured.matches("So the configuration says.\n").count(), 4, "{configured}");
     let set = gateway.good(&[&enforce[..], &["--mqtt-tcp", "basic"]].concat());
     assert!(set.contains("plain MQTT need a user name and a password.\n"), "{set}");
     let change = |mqtt_tcp, mqtt_tls| {
-        let demands = LaidDown { mqtt_tcp, mqtt_tls };
+        let demands = LaidDown { mqtt_tcp, mqtt_tls, ..LaidDown::default() };
         Change::Enforcement { tenant: "acme".into(), demands }
     };
     assert_eq!(gateway.change(), change(Some(Requirement::Basic), None));
@@ -251,7 +248,16 @@ fn what_a_tenant_demands_is_told_to_the_gateway() {
     assert!(set.contains("MQTT over TLS need a certificate.\n"), "{set}");
     let both = change(Some(Requirement::Basic), Some(Requirement::Certificate));
     assert_eq!(gateway.change(), both);
-    let default = ["--mqtt-tcp", "default", "--mqtt-tls", "default"];
+    let set = gateway.good(&[&enforce[..], &["--mqtt-ws", "any", "--http", "any"]].concat());
+    assert!(set.contains("HTTP need a user name and a password, or a certificate.\n"), "{set}");
+    let Change::Enforcement { demands, .. } = gateway.change() else { panic!("no demand") };
+    assert_eq!((demands.mqtt_ws, demands.http), (Some(Requirement::Any), Some(Requirement::Any)));
+    assert_eq!(demands.mqtt_tls, Some(Requirement::Certificate), "stays");
+    let refused = gateway.bad(&[&enforce[..], &["--http", "basic"]].concat());
+    assert!(refused.contains("no user names and passwords over HTTP"), "{refused}");
+    let default =
+        ["mqtt-tcp", "mqtt-tls", "mqtt-ws", "http"].map(|name| format!("--{name}=default"));
+    let default: Vec<&str> = default.iter().map(String::as_str).collect();
     let unset = gateway.good(&[&enforce[..], &default].concat());
     assert_eq!((gateway.change(), unset), (change(None, None), configured));
 }

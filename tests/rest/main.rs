@@ -174,7 +174,10 @@ fn what_a_tenant_demands_is_laid_down_told_and_taken_back() {
     let mut rig = Rig::start();
     let path = "/tenants/acme/authentication";
     let now = rig.get(path).of(200);
-    let source = |tcp: &str, tls: &str| json!({"mqttTcp": tcp, "mqttTls": tls});
+    let source = |tcp: &str, tls: &str| {
+        let (ws, http) = ("configuration", "configuration");
+        json!({"mqttTcp": tcp, "mqttTls": tls, "mqttWs": ws, "http": http})
+    };
     let (configured, laid_down) = ("configuration", "management");
     assert_eq!((&now["mqttTcp"], &now["mqttTls"]), (&"none".into(), &"none".into()));
     assert_eq!(now["source"], source(configured, configured));
@@ -187,7 +190,7 @@ fn what_a_tenant_demands_is_laid_down_told_and_taken_back() {
     assert_eq!(set["mqttTcp"], "basic");
     assert_eq!(set["source"], source(laid_down, configured));
     let told = |mqtt_tcp, mqtt_tls| {
-        let demands = LaidDown { mqtt_tcp, mqtt_tls };
+        let demands = LaidDown { mqtt_tcp, mqtt_tls, ..LaidDown::default() };
         Change::Enforcement { tenant: "acme".into(), demands }
     };
     assert_eq!(rig.change(), told(Some(Requirement::Basic), None));
@@ -196,6 +199,8 @@ fn what_a_tenant_demands_is_laid_down_told_and_taken_back() {
     assert!(why.contains("none, basic, certificate, any or default"), "{why}");
     rig.with("If-Match: \"old\"", "DELETE", path).refused(412);
     rig.put(path, &json!({})).refused(422);
+    let why = rig.put(path, &json!({"http": "basic"})).refused(422);
+    assert!(why.contains("no user names and passwords over HTTP"), "{why}");
     assert!(rig.changes.try_recv().is_err());
     let both = rig.put(path, &json!({"mqttTls": "certificate"}));
     let tag = both.etag().to_owned();

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::api::encoded;
 use super::show::field;
 use super::{Desk, Failure};
+use crate::config::Transport;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -15,9 +16,16 @@ pub(super) struct Arguments {
     /// What clients that come by plain MQTT must show
     #[arg(long, value_enum)]
     mqtt_tcp: Option<Wish>,
-    /// What clients that come by MQTT over TLS must show; without either, what they must is told
+    /// What clients that come by MQTT over TLS must show
     #[arg(long, value_enum)]
     mqtt_tls: Option<Wish>,
+    /// What clients that come by MQTT over WebSocket must show
+    #[arg(long, value_enum)]
+    mqtt_ws: Option<Wish>,
+    /// What clients that come by HTTP must show (there are no passwords there); without any of
+    /// these, what they must is told
+    #[arg(long, value_enum)]
+    http: Option<Wish>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -50,8 +58,13 @@ impl Wish {
 pub(super) fn run(desk: &Desk<'_>, arguments: Arguments) -> Result<(), Failure> {
     let path = format!("/tenants/{}/authentication", encoded(&arguments.tenant));
     let mut wishes = Map::new();
-    for (name, wish) in [("mqttTcp", arguments.mqtt_tcp), ("mqttTls", arguments.mqtt_tls)] {
-        wishes.extend(wish.map(|wish| (name.to_owned(), wish.word().into())));
+    for (transport, wish) in [
+        (Transport::MqttTcp, arguments.mqtt_tcp),
+        (Transport::MqttTls, arguments.mqtt_tls),
+        (Transport::MqttWs, arguments.mqtt_ws),
+        (Transport::Http, arguments.http),
+    ] {
+        wishes.extend(wish.map(|wish| (transport.field().to_owned(), wish.word().into())));
     }
     let answer = if wishes.is_empty() {
         desk.api.get(&path)?
@@ -62,7 +75,8 @@ pub(super) fn run(desk: &Desk<'_>, arguments: Arguments) -> Result<(), Failure> 
 }
 
 fn sentences(tenant: &str, answer: &Value) -> String {
-    let of = |name: &str, by: &str| {
+    let of = |transport: Transport| {
+        let (name, by) = (transport.field(), transport.phrase());
         let demanded = match &*field(answer, name) {
             "none" => "need not prove who they are".to_owned(),
             "basic" => "need a user name and a password".to_owned(),
@@ -76,5 +90,7 @@ fn sentences(tenant: &str, answer: &Value) -> String {
         };
         format!("Clients of tenant {tenant} that come by {by} {demanded}.{source}\n")
     };
-    of("mqttTcp", "plain MQTT") + &of("mqttTls", "MQTT over TLS")
+    // An older gateway does not know all of them.
+    let known = Transport::ALL.iter().filter(|transport| !answer[transport.field()].is_null());
+    known.map(|transport| of(*transport)).collect()
 }

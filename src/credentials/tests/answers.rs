@@ -285,7 +285,7 @@ fn an_operation_on_another_version_than_the_one_read_is_refused() {
 #[test]
 fn requirements_of_tenants_are_laid_down_and_taken_back() {
     let (_dir, _clock, credentials) = open();
-    let both = |mqtt_tcp, mqtt_tls| LaidDown { mqtt_tcp, mqtt_tls };
+    let both = |mqtt_tcp, mqtt_tls| LaidDown { mqtt_tcp, mqtt_tls, ..LaidDown::default() };
     let nothing = LaidDown::default();
     let of = |tenant| credentials.demands(tenant).expect("reads");
     let set = |tenant, demands| credentials.lay_down(tenant, demands);

@@ -508,8 +508,7 @@ fn a_tenant_that_wants_clients_to_prove_themselves_is_obeyed() {
     setup.settings.auth.apps = vec![Provider::Trustful; 2];
     let mut rig = Rig::new(&setup);
     let index = opened(&mut rig);
-    let mqtt_tls = Some(Requirement::Any);
-    let demands = LaidDown { mqtt_tls, ..LaidDown::default() };
+    let demands = LaidDown { http: Some(Requirement::Any), ..LaidDown::default() };
     rig.core.mail(Mail::Enforcement { tenant: "acme".into(), demands });
     tell(&mut rig, index, post(PATH, "1"));
     assert_eq!(heard_one(&mut rig, index), error(401, "Unauthorized"));

@@ -269,7 +269,7 @@ fn who_has_shown_a_certificate_may_talk_where_one_is_demanded_and_others_may_not
     let good = shown(&mut rig, 5, "7");
     answer(&mut rig, desk.one(), client("acme", "c7"));
     let anonymous = rig.client(5, 0);
-    let demands = LaidDown { mqtt_tcp: Some(Requirement::Certificate), mqtt_tls: None };
+    let demands = LaidDown { mqtt_tcp: Some(Requirement::Certificate), ..LaidDown::default() };
     rig.core.mail(Mail::Enforcement { tenant: "acme".into(), demands });
     rig.turn();
     rig.say(good, &message(5, TOPIC, 1, 7));
