@@ -438,6 +438,23 @@ fn a_demand_that_no_client_could_meet_is_refused() {
 }
 
 #[test]
+fn a_unix_socket_is_instead_of_addresses_and_is_one_listeners_own() {
+    let listener = |what: &str| format!("ringgate: {{ listeners: {{ {what} }} }}");
+    let good = "a: { kind: mqtt, unix-socket: /run/a }, b: { kind: mqtt, unix-socket: /run/b }";
+    let settings = load(&listener(good), &[]).unwrap();
+    assert!(settings.listeners().iter().filter(|l| l.unix_socket.is_some()).count() == 2);
+    let long = "x".repeat(108);
+    for (bad, why) in [
+        ("a: { kind: mqtt, unix-socket: /a, addresses: [::1] }".to_owned(), "give one"),
+        (format!("a: {{ kind: mqtt, unix-socket: {long} }}"), "at most 107"),
+        (good.replace("/run/b", "/run/a"), "is taken by ringgate.listeners.a too"),
+    ] {
+        let said = refused(&listener(&bad), &[]).join("\n");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn says_what_is_configured_and_does_nothing() {
     let folder = Folder::new();
     let file = folder.file("some.pem", "something");

@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::check::check_file;
-use super::doors::{HTTP, Listener, MQTT_TCP, MQTT_TLS, MQTT_WS};
+use super::doors::{HTTP, Listener, ListenerSettings, MQTT_TCP, MQTT_TLS, MQTT_WS};
 use super::read::Reading;
 use super::settings::Settings;
 use super::suggest::nearest;
 use super::types::ClientAuth;
+
+/// What the kernel takes as the path of a Unix socket (unix(7)).
+const UNIX_SOCKET_BYTES_MAX: usize = 107;
 
 pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
     let listeners = settings.listeners();
@@ -76,6 +79,7 @@ fn check_listeners(settings: &Settings, reading: &mut Reading) {
             let key = format!("ringgate.listeners.{name}");
             reading.refuse(&key, "this name is that of the listener of KPC's keys");
         }
+        check_unix_socket(settings, name, listener, reading);
         let key = format!("ringgate.listeners.{name}.tls");
         let (kind, other) = (listener.kind.as_str(), listener.kind.other().as_str());
         match (&listener.tls, listener.kind.is_tls()) {
@@ -101,6 +105,28 @@ fn check_listeners(settings: &Settings, reading: &mut Reading) {
     if settings.ringgate.tls.contains_key(MQTT_TLS) {
         let key = format!("ringgate.tls.{MQTT_TLS}");
         reading.refuse(&key, "this name is that of the profile of KPC's keys");
+    }
+}
+
+fn check_unix_socket(
+    settings: &Settings,
+    name: &str,
+    listener: &ListenerSettings,
+    reading: &mut Reading,
+) {
+    let Some(path) = &listener.unix_socket else { return };
+    let key = format!("ringgate.listeners.{name}.unix-socket");
+    let bytes = path.as_os_str().len();
+    if bytes > UNIX_SOCKET_BYTES_MAX {
+        let reason = format!("{bytes} bytes are too many: at most {UNIX_SOCKET_BYTES_MAX}");
+        reading.refuse(&key, reason);
+    }
+    if listener.addresses.is_some() {
+        reading.refuse(&key, format!("ringgate.listeners.{name}.addresses are for TCP: give one"));
+    }
+    let mut others = settings.ringgate.listeners.iter().take_while(|(other, _)| *other != name);
+    if let Some((other, _)) = others.find(|(_, other)| other.unix_socket.as_ref() == Some(path)) {
+        reading.refuse(&key, format!("is taken by ringgate.listeners.{other} too"));
     }
 }
 

@@ -53,11 +53,14 @@ pub(super) fn listener_keys<'a>(
         return vec![key("ringgate.listeners", Field::EmptyMap)];
     }
     listeners
-        .flat_map(|(name, ListenerSettings { kind, addresses, port, tls, connections_max })| {
+        .flat_map(|(name, listener)| {
+            let ListenerSettings { kind, addresses, port, unix_socket, tls, connections_max } =
+                listener;
             [
                 ("kind", Field::Word(kind)),
                 ("addresses", Field::OptionalAddresses(addresses)),
                 ("port", Field::Integer(port, limits::PORT)),
+                ("unix-socket", Field::File(unix_socket)),
                 ("tls", Field::Text(tls)),
                 ("connections-max", Field::Integer(connections_max, limits::CONNECTIONS)),
             ]

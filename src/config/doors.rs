@@ -94,6 +94,8 @@ pub struct ListenerSettings {
     pub addresses: Option<Vec<IpAddr>>,
     /// TCP port.
     pub port: u16,
+    /// A Unix socket, instead of addresses and a port.
+    pub unix_socket: Option<PathBuf>,
     /// Name of its TLS profile.
     pub tls: Option<String>,
     /// Connections at it, of the whole process.
@@ -120,6 +122,8 @@ pub struct Listener {
     pub addresses: Vec<IpAddr>,
     /// TCP port.
     pub port: u16,
+    /// A Unix socket, instead of addresses and a port.
+    pub unix_socket: Option<PathBuf>,
     /// Name of its TLS profile; there is one exactly where TLS is spoken.
     pub tls: Option<String>,
     /// Connections at it, of the whole process.
@@ -167,6 +171,7 @@ impl Default for ListenerSettings {
             kind: ListenerKind::Mqtts,
             addresses: None,
             port: 8883,
+            unix_socket: None,
             tls: None,
             connections_max: UNLIMITED,
         }
@@ -212,6 +217,7 @@ impl Settings {
             kind,
             addresses: addresses.clone(),
             port,
+            unix_socket: None,
             tls: tls.map(str::to_owned),
             connections_max: UNLIMITED,
             port_key: match name {
@@ -240,8 +246,12 @@ impl Settings {
         listeners.extend(self.ringgate.listeners.iter().map(|(name, listener)| Listener {
             name: name.clone(),
             kind: listener.kind,
-            addresses: listener.addresses.as_ref().unwrap_or(addresses).clone(),
+            addresses: match &listener.unix_socket {
+                Some(_) => Vec::new(),
+                None => listener.addresses.as_ref().unwrap_or(addresses).clone(),
+            },
             port: listener.port,
+            unix_socket: listener.unix_socket.clone(),
             tls: listener.tls.clone(),
             connections_max: listener.connections_max,
             port_key: format!("ringgate.listeners.{name}.port"),

@@ -1,9 +1,13 @@
-//! Listening sockets: one per shard and address, spread by the kernel through `SO_REUSEPORT`.
+//! Listening sockets: one per shard and address, spread by the kernel through `SO_REUSEPORT`; Unix
+//! sockets and those that another process has opened are shared.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Binds and listens on `address`. Accepted sockets inherit `TCP_NODELAY` from the listener, so no
 /// connection pays a system call for it.
@@ -21,6 +25,71 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
+}
+
+/// A Unix socket in the file system, removed with this unless another has taken its place.
+#[derive(Debug)]
+pub struct UnixFile {
+    path: PathBuf,
+    identity: FileIdentity,
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Otherwise it stays, and who listens there next removes it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and number of a file, and when it was made: numbers are given again.
+type FileIdentity = (u64, u64, i64, i64);
+
+fn identity(path: &Path) -> io::Result<FileIdentity> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
+}
+
+/// Listens on a Unix socket. One that a process has left behind which is no more is replaced.
+///
+/// # Errors
+/// The kernel's: somebody listens there, or there is something else of that name; no such folder.
+pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(OwnedFd, UnixFile)> {
+    let address = SockAddr::unix(path)?;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    if is_socket {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        match probe.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&address)?;
+    let file = UnixFile { path: path.to_owned(), identity: identity(path)? };
+    socket.listen(backlog)?;
+    Ok((socket.into(), file))
+}
+
+/// Makes a socket fit that another process has opened: checks that it is one of a listener, and
+/// lets accepted ones send small packets at once. Returns the address it listens on.
+///
+/// # Errors
+/// It is no listening socket.
+pub fn adopt(socket: &OwnedFd) -> io::Result<String> {
+    let socket = SockRef::from(socket);
+    if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+        return Err(io::Error::other("it does not listen for streams"));
+    }
+    let address = socket.local_addr()?;
+    if let Some(path) = address.as_pathname() {
+        return Ok(path.display().to_string());
+    }
+    socket.set_tcp_nodelay(true)?;
+    Ok(address.as_socket().map_or_else(|| "unknown".to_owned(), |address| address.to_string()))
 }
 
 /// Fails when another process already listens on `address`, which `SO_REUSEPORT` would hide: two
@@ -68,6 +137,39 @@ mod tests {
         let listener = listen(any_port(), 16).expect("listens");
         let _client = TcpStream::connect(listener.local_addr().expect("an address"));
         assert!(listener.accept().expect("accepts").0.nodelay().expect("an option"));
+    }
+
+    #[test]
+    fn a_unix_socket_is_replaced_only_when_nobody_listens_and_goes_with_its_owner() {
+        let folder = std::env::temp_dir().join(format!("ringgate-unix-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let path = folder.join("mqtt.sock");
+        let kind = |path: &Path| listen_unix(path, 16).map(|_| ()).map_err(|error| error.kind());
+        let (socket, file) = listen_unix(&path, 16).expect("listens");
+        assert_eq!(kind(&path), Err(io::ErrorKind::AddrInUse));
+        std::os::unix::net::UnixStream::connect(&path).expect("connects");
+        assert_eq!(adopt(&socket).expect("listens"), path.display().to_string());
+        drop(socket);
+        let (_socket, successor) = listen_unix(&path, 16).expect("takes the place of a dead one");
+        drop(file);
+        assert!(path.exists(), "it is the successor's");
+        drop(successor);
+        assert!(!path.exists());
+        std::fs::write(&path, "not a socket").expect("a file");
+        assert_eq!(kind(&path), Err(io::ErrorKind::AddrInUse));
+        assert_eq!(kind(&folder.join("none/mqtt.sock")), Err(io::ErrorKind::NotFound));
+        std::fs::remove_dir_all(&folder).expect("removes");
+    }
+
+    #[test]
+    fn only_what_listens_is_adopted() {
+        let listening: OwnedFd = listen(any_port(), 16).expect("listens").into();
+        assert!(adopt(&listening).expect("listens").starts_with("127.0.0.1:"));
+        let quiet: OwnedFd =
+            Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket").into();
+        assert!(adopt(&quiet).is_err());
+        let file: OwnedFd = std::fs::File::open("/dev/null").expect("is there").into();
+        assert!(adopt(&file).is_err());
     }
 
     #[test]

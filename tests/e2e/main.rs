@@ -26,6 +26,7 @@ mod harness_works;
 mod http;
 mod io_uring_refused;
 mod lifecycle;
+mod listeners;
 mod management;
 mod many_clients;
 mod nats_away;

@@ -1,29 +1,30 @@
 //! The running gateway: turns the settings into shards and a control thread, and waits for their
 //! end.
 
+mod doors;
+
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::doors::{Doors, UnixFiles};
 use crate::auth::{Throttle, throttle};
 use crate::codec::avro;
 use crate::codec::mqtt::QoS;
-use crate::config::{self, Listener, ListenerKind, Settings, Shards};
+use crate::config::{self, Settings, Shards};
 use crate::control::{Control, Outcome, ShardHandle};
 use crate::credentials::Workers;
 use crate::providers::{self, Made};
-use crate::rt::{listener, preflight, runtime};
+use crate::rt::{preflight, runtime};
 use crate::session::Policy;
 use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
 use crate::shard::settings::{AuthSettings, HttpSettings};
-use crate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread, Speaks};
+use crate::shard::{self, Door, Parts, ShardSettings, ShardThread};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
 use crate::tls::Renewal;
-use crate::transport::websocket;
 use crate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
 /// Runs the gateway until it is told to stop.
@@ -36,8 +37,9 @@ pub fn run(settings: Settings) -> Result<(), String> {
         tracing::warn!("{notice}");
     }
     preflight::check().map_err(|refusal| refusal.to_string())?;
-    let gateway = Gateway::build(&settings)?;
-    let addresses = listen_addresses(&settings);
+    let mut gateway = Gateway::build(&settings)?;
+    let addresses = std::mem::take(&mut gateway.addresses);
+    let files = std::mem::take(&mut gateway.files);
     let Running { control, threads, workers } = gateway.start(&settings)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -50,6 +52,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let ended = finish(control.join(), threads);
     // Nobody asks any more.
     drop(workers);
+    drop(files);
     ended
 }
 
@@ -78,6 +81,10 @@ fn finish(outcome: Outcome, threads: Vec<ShardThread>) -> Result<(), String> {
 /// Everything that is made before the first thread starts.
 struct Gateway {
     doors: Vec<Vec<Door>>,
+    /// What listens, for the log.
+    addresses: Vec<String>,
+    /// Removed once the shards have ended.
+    files: UnixFiles,
     renewal: Renewal,
     cores: Vec<Option<usize>>,
     dialer: Arc<Dialer>,
@@ -93,10 +100,12 @@ impl Gateway {
         for warning in renewal.warnings() {
             tracing::warn!("{warning}");
         }
-        let doors = open_doors(settings, cores.len())?;
+        let Doors { of_shards, addresses, files } = doors::open(settings, cores.len())?;
         let dialer = Dialer::new(link_settings(settings)).map_err(|error| error.to_string())?;
         Ok(Self {
-            doors,
+            doors: of_shards,
+            addresses,
+            files,
             renewal,
             cores,
             dialer,
@@ -184,73 +193,6 @@ fn cores(settings: &Settings) -> Vec<Option<usize>> {
     (0..shards.max(1)).map(|n| pinned(n).filter(|_| settings.ringgate.pin_threads)).collect()
 }
 
-/// What listens, for the log.
-fn listen_addresses(settings: &Settings) -> Vec<String> {
-    let shown = |listener: &Listener| {
-        let kind = listener.kind.as_str();
-        let port = listener.port;
-        let shown = listener
-            .addresses
-            .iter()
-            .map(move |ip| format!("{kind}://{}", SocketAddr::new(*ip, port)));
-        shown.collect::<Vec<_>>()
-    };
-    settings.listeners().iter().flat_map(shown).collect()
-}
-
-/// A set of doors for each shard.
-fn open_doors(settings: &Settings, shards: usize) -> Result<Vec<Vec<Door>>, String> {
-    let backlog = i32::try_from(settings.ringgate.listen.backlog).unwrap_or(i32::MAX);
-    let mut wanted = Vec::new();
-    for (number, listener) in (0u16..).zip(settings.listeners()) {
-        for ip in &listener.addresses {
-            wanted.push((SocketAddr::new(*ip, listener.port), number, listener.port_key.clone()));
-        }
-    }
-    let explain = |address: SocketAddr, key: &str, error: io::Error| {
-        format!(
-            "cannot listen on {address} for devices: {error}; stop what listens there, or change \
-             {key} or the addresses of that listener"
-        )
-    };
-    for (address, _, key) in &wanted {
-        listener::probe(*address).map_err(|error| explain(*address, key, error))?;
-    }
-    let of_shard = |_| {
-        let open = |(address, listener, key): &(SocketAddr, u16, String)| {
-            let socket = listener::listen(*address, backlog);
-            let socket = socket.map_err(|error| explain(*address, key, error))?;
-            Ok(Door { socket: socket.into(), listener: *listener })
-        };
-        wanted.iter().map(open).collect()
-    };
-    (0..shards).map(of_shard).collect()
-}
-
-/// What holds at each listener, for each of so many shards.
-fn listener_plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
-    let profiles = settings.tls_profiles();
-    let config::WebSocket { path, origins, frame_bytes_max } = &settings.ringgate.websocket;
-    let rules = Arc::new(websocket::Rules {
-        path: path.clone(),
-        origins: origins.clone(),
-        frame_bytes_max: *frame_bytes_max as u64,
-    });
-    let plan = |listener: Listener| {
-        let of_name = |name: String| profiles.iter().position(|profile| profile.name == name);
-        let speaks = match listener.kind {
-            ListenerKind::Mqtt | ListenerKind::Mqtts => Speaks::Mqtt,
-            ListenerKind::Ws | ListenerKind::Wss => Speaks::WebSocket(rules.clone()),
-            ListenerKind::Http | ListenerKind::Https => Speaks::Http,
-        };
-        // The settings have been checked: there is a profile exactly where TLS is spoken, and they
-        // are no more than listeners.
-        let tls = listener.tls.and_then(of_name).map(|number| number as u16);
-        ListenerPlan { tls, speaks, connections_max: listener.connections_max.div_ceil(shards) }
-    };
-    settings.listeners().into_iter().map(plan).collect()
-}
-
 fn catalogue(settings: &Settings) -> Catalogue {
     let mut catalogue = Catalogue::default();
     for (name, instance) in &settings.kaa.extension_instances {
@@ -313,7 +255,7 @@ fn shard_settings(
             answer_timeout_ms: ringgate.http.answer_timeout_ms,
             idle_timeout_ms: ringgate.http.idle_timeout_ms,
         },
-        listeners: listener_plans(settings, shards),
+        listeners: doors::plans(settings, shards),
         connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
