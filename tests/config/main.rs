@@ -1,15 +1,15 @@
 //! Loading, refusing and printing settings, through the library and through the program.
 
+mod doors;
+mod who;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ringgate::config::{
-    self, ClientProvider, ConfigName, Elsewhere, EndpointProvider, LogFormat, NatsUrl, Requirement,
-    Settings, Shards, WhenUnavailable,
-};
+use ringgate::config::{self, ConfigName, LogFormat, NatsUrl, Settings, Shards, WhenUnavailable};
 
 /// A directory of one test, removed at its end.
 struct Folder(PathBuf);
@@ -348,146 +348,6 @@ fn named_files_must_be_there_readable_and_paired() {
     ] {
         let lines = refused(&tls(&keys), &[]);
         assert!(lines.len() == 1 && lines[0].contains(reason), "{keys}: {lines:?}");
-    }
-}
-
-#[test]
-fn applications_and_tenants_have_their_own_word_or_that_of_all() {
-    let settings = load(
-        "
-kaa:
-  applications:
-    own:
-      tenant: a
-      endpoint-provider: http
-      endpoint-elsewhere: reject
-    open: null
-    bare: { tenant: null, endpoint-provider: null, endpoint-elsewhere: null }
-ringgate:
-  auth:
-    endpoint-provider: ecap
-    client-provider: cap
-    endpoint-elsewhere: allow
-    default-tenant: d
-    require: { mqtt-tcp: basic }
-    http: { url: 'http://auth/ask' }
-  tenants: { a: { require: { mqtt-tcp: none } }, b: null }
-",
-        &[("KAA_APPLICATIONS_OPEN_ENDPOINT_PROVIDER", "trustful")],
-    )
-    .unwrap();
-    assert_eq!(settings.ringgate.auth.client_provider, ClientProvider::Cap);
-    let of = |app| {
-        (settings.tenant(app), settings.endpoint_provider(app), settings.endpoint_elsewhere(app))
-    };
-    assert_eq!(of("own"), ("a", EndpointProvider::Http, Elsewhere::Reject));
-    assert_eq!(of("open"), ("d", EndpointProvider::Trustful, Elsewhere::Allow));
-    assert_eq!(of("bare"), ("d", EndpointProvider::Ecap, Elsewhere::Allow));
-    assert_eq!(settings.require("a").mqtt_tcp, Requirement::None);
-    assert_eq!(settings.require("b").mqtt_tcp, Requirement::Basic);
-    assert_eq!(settings.require("unheard-of").mqtt_tcp, Requirement::Basic);
-    assert_eq!(settings.tenants().into_iter().collect::<Vec<_>>(), ["a", "b", "d"]);
-    assert_eq!(settings.trustful_applications(), ["open"]);
-    assert!(settings.rejects_elsewhere());
-    assert!(!settings.needs_internal_store());
-}
-
-#[test]
-fn the_store_of_credentials_is_needed_by_who_asks_it() {
-    let needs = |yaml: &str| load(yaml, &[]).unwrap().needs_internal_store();
-    let app = "kaa: { applications: { a: null }}\n";
-    assert!(needs(""));
-    assert!(!needs("ringgate: { auth: { client-provider: trustful }}"));
-    assert!(needs(&format!("{app}ringgate: {{ auth: {{ client-provider: cap }}}}")));
-    let remote = "auth: { client-provider: cap, endpoint-provider: ecap }";
-    assert!(!needs(&format!("{app}ringgate: {{ {remote} }}")));
-    assert!(needs(&format!("{app}ringgate: {{ {remote}, credentials: {{ serve: true }}}}")));
-    let own = "kaa: { applications: { a: { endpoint-provider: internal }}}\n";
-    assert!(needs(&format!("{own}ringgate: {{ {remote} }}")));
-}
-
-#[test]
-fn says_loudly_who_is_let_in_unasked() {
-    let notices = |yaml: &str| load(yaml, &[]).unwrap().notices().join("\n");
-    assert!(!notices("").contains("trustful"));
-    let yaml = "
-kaa:
-  applications:
-    closed: null
-    open: { endpoint-provider: trustful }
-    wide: { endpoint-provider: trustful }
-";
-    let said = notices(yaml);
-    let line = "ANY endpoint token is accepted for application(s) open, wide";
-    assert!(said.contains(line) && !said.contains("ANY client"), "{said}");
-    let said = notices("ringgate: { auth: { client-provider: trustful } }");
-    assert!(said.contains("ANY client may connect") && !said.contains("token"), "{said}");
-}
-
-#[test]
-fn a_demand_that_no_client_could_meet_is_refused() {
-    let require = |what: &str| {
-        format!("ringgate: {{ auth: {{ client-provider: cap, require: {{ {what} }} }} }}")
-    };
-    assert!(load(&require("http: certificate, mqtt-ws: basic"), &[]).is_ok());
-    let why = refused(&require("http: basic"), &[]).join("\n");
-    assert!(why.contains("no user names and passwords over HTTP"), "{why}");
-    let of_tenant = "ringgate: { tenants: { acme: { require: { http: basic } } } }";
-    let why = refused(of_tenant, &[]).join("\n");
-    assert!(why.contains("ringgate.tenants.acme.require.http"), "{why}");
-}
-
-#[test]
-fn a_unix_socket_is_instead_of_addresses_and_is_one_listeners_own() {
-    let listener = |what: &str| format!("ringgate: {{ listeners: {{ {what} }} }}");
-    let good = "a: { kind: mqtt, unix-socket: /run/a }, b: { kind: mqtt, unix-socket: /run/b }";
-    let settings = load(&listener(good), &[]).unwrap();
-    assert!(settings.listeners().iter().filter(|l| l.unix_socket.is_some()).count() == 2);
-    let long = "x".repeat(108);
-    for (bad, why) in [
-        ("a: { kind: mqtt, unix-socket: /a, addresses: [::1] }".to_owned(), "give one"),
-        (format!("a: {{ kind: mqtt, unix-socket: {long} }}"), "at most 107"),
-        (good.replace("/run/b", "/run/a"), "is taken by ringgate.listeners.a too"),
-    ] {
-        let said = refused(&listener(&bad), &[]).join("\n");
-        assert!(said.contains(why), "{said}");
-    }
-}
-
-#[test]
-fn says_what_is_configured_and_does_nothing() {
-    let folder = Folder::new();
-    let file = folder.file("some.pem", "something");
-    let notices = |yaml: &str| {
-        let yaml = yaml.replace("FILE", &file.display().to_string());
-        load(&yaml, &[]).unwrap().notices().join("\n")
-    };
-    let unused = "ringgate: { tls: { web: { cert-files: [FILE], key-files: [FILE] } } }";
-    assert!(notices(unused).contains("ringgate.tls.web is used by no listener"));
-    let listener = "ringgate:
-  tls:
-    web: { cert-files: [FILE], key-files: [FILE], client-ca-files: [FILE], crl-files: [FILE] }
-  listeners: { web: { kind: https, tls: web } }
-";
-    let said = notices(listener);
-    assert!(!said.contains("used by no listener"), "{said}");
-    assert!(said.contains("client-ca-files and crl-files of TLS profile web do nothing"), "{said}");
-    let tenant = format!("{listener}  tenants: {{ acme: {{ ca-files: [FILE] }} }}\n");
-    let said = notices(&tenant);
-    assert!(said.contains("ringgate.tenants.acme.ca-files do nothing"), "{said}");
-    let asking = tenant.replace("web: { cert", "web: { client-auth: optional, cert");
-    let said = notices(&asking);
-    assert!(!said.contains("do nothing"), "{said}");
-    let demands = |what: &str| {
-        notices(&format!("{asking}  auth: {{ client-provider: cap, require: {{ {what} }} }}\n"))
-    };
-    let said = demands("http: certificate");
-    assert!(!said.contains("no client can show one"), "{said}");
-    for transport in ["mqtt-tcp", "mqtt-tls", "mqtt-ws"] {
-        let said = demands(&format!("{transport}: certificate"));
-        let expected =
-            format!("ringgate.auth.require.{transport} is certificate, and no client can");
-        assert!(said.contains(&expected), "{said}");
     }
 }
 
