@@ -54,8 +54,15 @@ pub(super) fn listener_keys<'a>(
     }
     listeners
         .flat_map(|(name, listener)| {
-            let ListenerSettings { kind, addresses, port, unix_socket, tls, connections_max } =
-                listener;
+            let ListenerSettings {
+                kind,
+                addresses,
+                port,
+                unix_socket,
+                tls,
+                connections_max,
+                proxy_protocol_from,
+            } = listener;
             [
                 ("kind", Field::Word(kind)),
                 ("addresses", Field::OptionalAddresses(addresses)),
@@ -63,6 +70,7 @@ pub(super) fn listener_keys<'a>(
                 ("unix-socket", Field::File(unix_socket)),
                 ("tls", Field::Text(tls)),
                 ("connections-max", Field::Integer(connections_max, limits::CONNECTIONS)),
+                ("proxy-protocol-from", Field::Networks(proxy_protocol_from)),
             ]
             .map(|(part, field)| key(format!("ringgate.listeners.{name}.{part}"), field))
         })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::limits;
+use super::network::Network;
 use super::settings::Settings;
 use super::types::{ClientAuth, ListenerKind, TlsVersion};
 
@@ -100,6 +101,8 @@ pub struct ListenerSettings {
     pub tls: Option<String>,
     /// Connections at it, of the whole process.
     pub connections_max: usize,
+    /// Proxies whose PROXY headers are believed; empty: none are read.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 /// `ringgate.tls-handshakes`
@@ -128,6 +131,8 @@ pub struct Listener {
     pub tls: Option<String>,
     /// Connections at it, of the whole process.
     pub connections_max: usize,
+    /// Proxies whose PROXY headers are believed; empty: none are read.
+    pub proxy_protocol_from: Vec<Network>,
     /// The key that its port comes from.
     pub port_key: String,
 }
@@ -174,6 +179,7 @@ impl Default for ListenerSettings {
             unix_socket: None,
             tls: None,
             connections_max: UNLIMITED,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -220,6 +226,7 @@ impl Settings {
             unix_socket: None,
             tls: tls.map(str::to_owned),
             connections_max: UNLIMITED,
+            proxy_protocol_from: Vec::new(),
             port_key: match name {
                 MQTT_TCP => "kaa.kpc.transports.mqtt.tcp.port".to_owned(),
                 MQTT_TLS => "kaa.kpc.transports.mqtt.tls.port".to_owned(),
@@ -254,6 +261,7 @@ impl Settings {
             unix_socket: listener.unix_socket.clone(),
             tls: listener.tls.clone(),
             connections_max: listener.connections_max,
+            proxy_protocol_from: listener.proxy_protocol_from.clone(),
             port_key: format!("ringgate.listeners.{name}.port"),
         }));
         listeners

@@ -7,6 +7,7 @@ use super::error::Place;
 use super::http_url::HttpUrl;
 use super::limits::{self, Limit};
 use super::nats_url::NatsUrl;
+use super::network::Network;
 use super::node::{Node, Value};
 use super::types::{Choice, ReplicaId, Secret, Shards};
 
@@ -38,6 +39,7 @@ pub(super) enum Field<'a> {
     Files(&'a mut Vec<PathBuf>),
     /// The path of a URL.
     UrlPath(&'a mut String),
+    Networks(&'a mut Vec<Network>),
     /// Origins of pages (RFC 6454).
     Origins(&'a mut Vec<String>),
     Urls(&'a mut Vec<NatsUrl>),
@@ -177,6 +179,7 @@ impl Field<'_> {
             }
             Self::Files(files) => **files = read_list(value, |file| Ok(PathBuf::from(file)))?,
             Self::UrlPath(path) => **path = url_path(read_text(value)?)?,
+            Self::Networks(networks) => **networks = read_list(value, Network::parse)?,
             Self::Origins(origins) => **origins = read_list(value, origin)?,
             Self::Urls(urls) => **urls = read_some(value, NatsUrl::parse)?,
             Self::HttpUrl(url) => {
@@ -201,6 +204,7 @@ impl Field<'_> {
             | Self::OptionalAddresses(_)
             | Self::Files(_)
             | Self::Origins(_)
+            | Self::Networks(_)
             | Self::Urls(_)
             | Self::Names(_) => Value::List(
                 text.split(',')
@@ -247,6 +251,7 @@ impl Field<'_> {
             }
             Self::UrlPath(path) => quote(path),
             Self::Origins(origins) => show_list(origins),
+            Self::Networks(networks) => show_list(networks),
             Self::Urls(urls) => show_list(urls),
             Self::HttpUrl(url) => url.as_ref().map_or("null".into(), |url| quote(&url.to_string())),
             Self::Names(names) => names.as_deref().map_or("null".into(), show_list),

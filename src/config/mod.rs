@@ -21,6 +21,7 @@ mod http_url;
 mod keys;
 pub mod limits;
 mod nats_url;
+mod network;
 mod node;
 mod notices;
 mod print;
@@ -39,6 +40,7 @@ pub use doors::{
 pub use error::{ConfigError, Place, Problem};
 pub use http_url::HttpUrl;
 pub use nats_url::{NatsUrl, UrlCredentials};
+pub use network::Network;
 pub use settings::*;
 pub use transport::{PerTransport, Transport};
 pub use types::{

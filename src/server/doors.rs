@@ -188,7 +188,12 @@ pub(super) fn plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
         // The settings have been checked: there is a profile exactly where TLS is spoken, and they
         // are no more than listeners.
         let tls = listener.tls.and_then(of_name).map(|number| number as u16);
-        ListenerPlan { tls, speaks, connections_max: listener.connections_max.div_ceil(shards) }
+        ListenerPlan {
+            tls,
+            speaks,
+            connections_max: listener.connections_max.div_ceil(shards),
+            proxies: listener.proxy_protocol_from,
+        }
     };
     settings.listeners().into_iter().map(plan).collect()
 }

@@ -9,6 +9,7 @@ use super::affinity::Affinities;
 use super::clients::Client;
 use super::correlation::ConnectionKey;
 use super::http::Http;
+use super::origin::Origin;
 use crate::rt::socket;
 use crate::session::catalogue::AppId;
 use crate::session::topics::EndpointKey;
@@ -61,6 +62,14 @@ pub enum Life {
 pub enum Transport {
     /// Nothing.
     Plain,
+    /// A PROXY header, if it comes from where that is believed, and otherwise none; then TLS by the
+    /// profile of that number, or nothing.
+    Proxied {
+        /// Whether it is believed.
+        is_believed: bool,
+        /// The profile.
+        tls: Option<u16>,
+    },
     /// TLS by the profile of that number, whose handshake may not begin yet.
     Waiting(u16),
     /// TLS.
@@ -146,6 +155,8 @@ pub struct Connection {
     pub spoken: Option<Box<Spoken>>,
     /// What its messages cost that wait for endpoint tokens to be validated, in bytes.
     pub parked_bytes: u32,
+    /// What a proxy has said of it.
+    pub origin: Option<Box<Origin>>,
     /// Where extensions want to be answered.
     pub affinities: Option<Box<Affinities>>,
 }
@@ -207,6 +218,7 @@ impl Connection {
             client: None,
             spoken: None,
             parked_bytes: 0,
+            origin: None,
             affinities: None,
         }
     }
@@ -241,7 +253,7 @@ impl Connection {
     /// Whether its TLS handshake is still to come or not over.
     pub fn is_shaking_hands(&self) -> bool {
         match &self.transport {
-            Transport::Plain | Transport::Taken => false,
+            Transport::Plain | Transport::Proxied { .. } | Transport::Taken => false,
             Transport::Waiting(_) => true,
             Transport::Tls(tls) => tls.session.is_handshaking(),
         }

@@ -36,7 +36,6 @@ use super::wheel::Wheel;
 use crate::auth::{Clerk, RevokedLately, Throttle, Verdicts};
 use crate::codec::mqtt::{self, Frame, PacketType, QoS};
 use crate::codec::subjects;
-use crate::rt::socket;
 use crate::session::Step;
 use crate::session::catalogue::{Catalogue, Extension};
 use crate::telemetry::{BatchSizes, CloseReason, Latency, RateLimit, ShardCounters};
@@ -315,6 +314,9 @@ impl Core {
         self.counters.socket_bytes_in.add(bytes.len() as u64);
         match self.connections.get(index as usize).map(|connection| &connection.transport) {
             Some(Transport::Plain) => self.guard(index, |core| core.take_framed(index, bytes)),
+            Some(Transport::Proxied { .. }) => {
+                self.guard(index, |core| core.take_header(index, bytes));
+            }
             Some(_) => self.guard(index, |core| core.take_ciphertext(index, bytes)),
             None => {}
         }
@@ -624,7 +626,7 @@ impl Core {
     pub(super) fn peer(&self, index: u32) -> String {
         self.connections
             .get(index as usize)
-            .and_then(|connection| socket::peer(&connection.socket))
+            .and_then(Connection::address)
             .map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
     }
 }

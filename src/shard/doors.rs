@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::connection::{Framing, Transport};
 use super::core::Core;
 use crate::auth;
+use crate::config::Network;
+use crate::rt::socket;
 use crate::transport::websocket::{Rules, WebSocket};
 
 /// A listening socket of a shard.
@@ -26,6 +28,8 @@ pub struct ListenerPlan {
     pub speaks: Speaks,
     /// Connections of this shard at it.
     pub connections_max: usize,
+    /// Proxies whose PROXY headers are believed; empty: none are read.
+    pub proxies: Vec<Network>,
 }
 
 /// What is spoken at a listener.
@@ -41,7 +45,8 @@ pub enum Speaks {
 
 impl ListenerPlan {
     /// Plain MQTT.
-    pub const MQTT: Self = Self { tls: None, speaks: Speaks::Mqtt, connections_max: usize::MAX };
+    pub const MQTT: Self =
+        Self { tls: None, speaks: Speaks::Mqtt, connections_max: usize::MAX, proxies: Vec::new() };
 }
 
 impl Core {
@@ -68,12 +73,17 @@ impl Core {
             Speaks::WebSocket(rules) => Framing::WebSocket(Box::new(WebSocket::new(rules.clone()))),
             Speaks::Http => Framing::Http(Box::default()),
         };
-        let tls = plan.tls;
+        let client = match plan.proxies.is_empty() {
+            true => None,
+            false => socket::peer(&socket).map(|address| address.ip()),
+        };
+        let transport = self.transport_at(listener, client, plan.tls);
+        let is_tls = matches!(transport, Transport::Waiting(_));
         let index = self.insert(socket, listener);
         let connection = &mut self.connections[index as usize];
         connection.framing = framing;
-        if let Some(profile) = tls {
-            connection.transport = Transport::Waiting(profile);
+        connection.transport = transport;
+        if is_tls {
             self.begin_tls(index);
         }
         Some(index)
@@ -81,8 +91,10 @@ impl Core {
 
     /// What the client of a connection comes by.
     pub(super) fn comes_by(&self, index: u32) -> auth::Transport {
-        match (&self.listener_of(index).speaks, &self.connections[index as usize].transport) {
-            (Speaks::Mqtt, Transport::Plain) => auth::Transport::MqttTcp,
+        let connection = &self.connections[index as usize];
+        let is_tls_elsewhere = connection.origin.as_ref().is_some_and(|origin| origin.is_tls);
+        match (&self.listener_of(index).speaks, &connection.transport) {
+            (Speaks::Mqtt, Transport::Plain) if !is_tls_elsewhere => auth::Transport::MqttTcp,
             (Speaks::Mqtt, _) => auth::Transport::MqttTls,
             (Speaks::WebSocket(_), _) => auth::Transport::MqttWs,
             (Speaks::Http, _) => auth::Transport::Http,

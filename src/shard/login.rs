@@ -10,7 +10,6 @@ use super::core::Core;
 use super::correlation::ConnectionKey;
 use crate::auth::{Method, Provider, Question, Rejection, Verdict};
 use crate::config::Secret;
-use crate::rt::socket;
 use crate::session::{Hello, Login, Refused};
 use crate::tls::PeerCertificate;
 
@@ -76,7 +75,7 @@ impl Core {
 
     fn ask_who(&mut self, index: u32, hello: Hello, offer: Offer) {
         let Offer { question, username, tenant } = offer;
-        let address = socket::peer(&self.connections[index as usize].socket).map(|a| a.ip());
+        let address = self.connections[index as usize].address().map(|address| address.ip());
         let connection = self.connections[index as usize].key(index);
         if let Some(client) = self.logins.find(&question, self.now.ms) {
             return self.proven(connection, client, tenant.as_deref(), &hello);
@@ -159,7 +158,7 @@ impl Core {
     /// A client has proven who it is; `tenant` is the only one it may be of, if there is one.
     fn proven(&mut self, key: ConnectionKey, client: Client, tenant: Option<&str>, hello: &Hello) {
         if tenant.is_some_and(|tenant| *tenant != *client.grant.tenant) {
-            let address = socket::peer(&self.connections[key.index as usize].socket);
+            let address = self.connections[key.index as usize].address();
             let why = "its certificate is of another tenant's authority";
             self.log_refused(address.map(|address| address.ip()), "", why);
             return self.refuse(key.index, Refused::NotAuthorized);

@@ -26,6 +26,7 @@ mod http;
 mod login;
 mod logins;
 pub mod mail;
+mod origin;
 mod park;
 mod parked;
 mod place;

@@ -65,7 +65,7 @@ fn seal(
             sealed.map(|()| ciphertext)
         }
         // Nothing of ours may be sent in the clear.
-        Transport::Waiting(_) | Transport::Taken => {
+        Transport::Proxied { .. } | Transport::Waiting(_) | Transport::Taken => {
             pool.give(plain);
             Ok(Vec::new())
         }

@@ -78,6 +78,9 @@ impl Core {
             // A question ends by itself; a look now and then does no harm.
             return Some(self.now.ms + u64::from(self.settings.connect_timeout_ms));
         }
+        if connection.awaits_header() {
+            return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
+        }
         if let Some(http) = connection.http() {
             let timeout_ms = match connection.pending.is_empty() {
                 true => self.settings.http.idle_timeout_ms,
@@ -115,6 +118,9 @@ impl Core {
             }
             Life::Open if connection.is_shaking_hands() => {
                 self.close(index, CloseReason::TlsHandshakeTimeout);
+            }
+            Life::Open if connection.awaits_header() => {
+                self.close(index, CloseReason::ConnectTimeout);
             }
             Life::Open if connection.http().is_some() => self.expire_http(index),
             Life::Open => self.close(index, CloseReason::ConnectTimeout),

@@ -46,7 +46,12 @@ impl Core {
                 let tls = Tls { session, profile, is_queued: false };
                 connection.transport = Transport::Tls(Box::new(tls));
                 connection.hold = Hold::None;
+                let mut early = std::mem::take(&mut connection.pending);
                 self.touch(index);
+                if !early.is_empty() {
+                    // Came with a PROXY header.
+                    self.take_ciphertext(index, &mut early);
+                }
             }
             Err(error) => {
                 self.handshakes.end();

@@ -58,6 +58,10 @@ labels! {
         TlsHandshakeTimeout => "tls_handshake_timeout",
         /// TLS failed: see the reasons of `ringgate_tls_failures`.
         TlsFailed => "tls_failed",
+        /// No good PROXY header came first from a proxy.
+        ProxyHeader => "proxy_header",
+        /// A PROXY header from an address that is not to send any.
+        UnlistedProxy => "unlisted_proxy",
         /// The WebSocket failed: see the reasons of `ringgate_websocket_failures`.
         WebSocketFailed => "websocket_failed",
         /// A request over HTTP that could not be taken: see `ringgate_http_responses`.

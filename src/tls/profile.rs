@@ -54,6 +54,21 @@ pub struct PeerCertificate {
     pub tenant: Option<Box<str>>,
 }
 
+impl PeerCertificate {
+    /// One that a proxy has verified, which is trusted to have done so.
+    ///
+    /// # Errors
+    /// What is no certificate.
+    pub fn verified_elsewhere(der: &[u8]) -> Result<Self, String> {
+        let certificate = read_certificate(der).map_err(|error| error.to_string())?;
+        Ok(Self {
+            name: name_of(&certificate),
+            details: Box::new(CertificateDetails::new(&certificate, der)),
+            tenant: None,
+        })
+    }
+}
+
 /// Makes a profile. `before` is the one it takes the place of, if any.
 ///
 /// Sessions are resumed by tickets, which all shards understand. rustls does not verify a client's

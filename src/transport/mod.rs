@@ -2,5 +2,6 @@
 //! in, bytes out; sockets and clocks are the shard's.
 
 pub mod http;
+pub mod proxy;
 pub mod tls;
 pub mod websocket;

@@ -32,6 +32,7 @@ mod many_clients;
 mod nats_away;
 mod nats_security;
 mod own_clients;
+mod proxy_protocol;
 mod puback;
 mod pushes;
 mod qos;

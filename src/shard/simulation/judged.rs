@@ -26,7 +26,7 @@ const OTHER_TOPIC: &str = "kp1/v2/dcx/other/json";
 pub(super) struct Desk(Mutex<Vec<(u64, Question)>>);
 
 impl Desk {
-    fn take(&self) -> Vec<(u64, Question)> {
+    pub(super) fn take(&self) -> Vec<(u64, Question)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -11,6 +11,7 @@ mod http;
 mod identity;
 mod judged;
 mod nats;
+mod proxy;
 mod random;
 mod rest;
 mod setup;

@@ -1,6 +1,7 @@
 //! What a simulated gateway is configured to be.
 
 use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::world::EXPIRY_S_MAX;
 use crate::auth::{Throttle, throttle};
 use crate::codec::avro::ConfigName;
 use crate::codec::mqtt::QoS;
-use crate::config::{Qos0WhenFull, WhenUnavailable};
+use crate::config::{Network, Qos0WhenFull, WhenUnavailable};
 use crate::session::Policy;
 use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::core::{Clerks, Core, Surroundings};
@@ -46,6 +47,9 @@ pub(super) const WS: u16 = 2;
 pub(super) const WSS: u16 = 3;
 pub(super) const HTTP: u16 = 4;
 pub(super) const HTTPS: u16 = 5;
+pub(super) const PROXIED: u16 = 6;
+pub(super) const PROXIED_TLS: u16 = 7;
+pub(super) const UNLISTED: u16 = 8;
 
 /// A world to be made.
 pub(super) struct Setup {
@@ -72,6 +76,7 @@ impl Setup {
             outbound_bytes_max: 100_000,
             ..Policy::default()
         };
+        let elsewhere = Network::Ip { address: IpAddr::V4(Ipv4Addr::LOCALHOST), bits: 32 };
         let rules = Rules { path: "/ws".to_owned(), origins: Vec::new(), frame_bytes_max: 100_000 };
         let rules = Arc::new(rules);
         let settings = ShardSettings {
@@ -94,6 +99,10 @@ impl Setup {
                 },
                 ListenerPlan { speaks: Speaks::Http, ..ListenerPlan::MQTT },
                 ListenerPlan { tls: Some(0), speaks: Speaks::Http, ..ListenerPlan::MQTT },
+                // The sockets of the simulation have no address, as those of Unix sockets.
+                ListenerPlan { proxies: vec![Network::Unix], ..ListenerPlan::MQTT },
+                ListenerPlan { tls: Some(0), proxies: vec![Network::Unix], ..ListenerPlan::MQTT },
+                ListenerPlan { proxies: vec![elsewhere], ..ListenerPlan::MQTT },
             ],
             connections_max: 1000,
             endpoints_max: 1000,

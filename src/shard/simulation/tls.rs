@@ -51,6 +51,13 @@ impl Client {
         Self { index, tls, told: Vec::new(), has_ended: false }
     }
 
+    /// What the client has to say first.
+    pub(super) fn hello(&mut self) -> Vec<u8> {
+        let mut up = Vec::new();
+        self.tls.write_tls(&mut up).expect("a Vec takes all");
+        up
+    }
+
     /// Gives the gateway what the client has to say, without a turn.
     fn send(&mut self, rig: &mut Rig) {
         let mut up = Vec::new();
