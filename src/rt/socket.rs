@@ -47,6 +47,12 @@ pub fn peer(socket: &OwnedFd) -> Option<SocketAddr> {
     SockRef::from(socket).peer_addr().ok()?.as_socket()
 }
 
+/// Whether the peer has reset the connection, so that nobody can say any more who it was.
+pub fn is_gone(socket: &OwnedFd) -> bool {
+    let peer = SockRef::from(socket).peer_addr();
+    peer.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+}
+
 /// Gives the kernel bytes that [`shutdown_write`] is about to follow, so that both leave in one
 /// segment, which costs half of what two cost (`docs/performance.md`, "Revocation"). Returns how
 /// many bytes it has taken; it never waits. A failure takes none: the send that follows meets it.
@@ -87,6 +93,17 @@ mod tests {
         let mut heard = Vec::new();
         assert_eq!(peer.read_to_end(&mut heard).expect("reads"), 7);
         assert_eq!(heard, b"goodbye");
+    }
+
+    #[test]
+    fn who_has_reset_the_connection_is_gone_and_who_has_closed_it_is_not() {
+        let (socket, peer) = pair();
+        drop(peer);
+        assert!(!is_gone(&socket) && super::peer(&socket).is_some());
+        let (socket, peer) = pair();
+        SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).expect("an option");
+        drop(peer);
+        assert!(is_gone(&socket) && super::peer(&socket).is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::core::Core;
 use crate::auth;
 use crate::config::Network;
 use crate::rt::socket;
+use crate::telemetry::CloseReason;
 use crate::transport::websocket::{Rules, WebSocket};
 
 /// A listening socket of a shard.
@@ -73,6 +74,13 @@ impl Core {
             Speaks::WebSocket(rules) => Framing::WebSocket(Box::new(WebSocket::new(rules.clone()))),
             Speaks::Http => Framing::Http(Box::default()),
         };
+        if !plan.proxies.is_empty() && socket::is_gone(&socket) {
+            // A health check of the proxy, most of the time. Who it was, nobody knows: what it has
+            // said can neither be believed nor held against anybody.
+            self.counters.connections_accepted.add(1);
+            self.counters.closed(CloseReason::PeerReset);
+            return None;
+        }
         let client = match plan.proxies.is_empty() {
             true => None,
             false => socket::peer(&socket).map(|address| address.ip()),

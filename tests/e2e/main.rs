@@ -1,7 +1,7 @@
 //! End-to-end tests: the real `ringgate` binary between devices and a real nats-server.
 //!
-//! They need `nats-server`, the mosquitto clients, a Python with paho-mqtt, Node with MQTT.js and
-//! curl; `scripts/test` installs these and says where they are.
+//! They need `nats-server`, the mosquitto clients, a Python with paho-mqtt, Node with MQTT.js,
+//! curl and HAProxy; `scripts/test` installs these and says where they are.
 
 mod harness;
 
