@@ -177,7 +177,8 @@ fn answers_of_qos_0_allocate_nothing_and_those_of_qos_1_only_the_copy_kept() {
 const IDLE_BYTES_MAX: i64 = 512;
 /// The entry in the table of connections itself, of that.
 const OWN_BYTES_MAX: usize = 288;
-/// As [`IDLE_BYTES_MAX`] of one that has spoken for an endpoint: its route and its resolved topic come to it.
+/// As [`IDLE_BYTES_MAX`], of one that has spoken for an endpoint: its route and its resolved topic
+/// come to it.
 const SPOKEN_BYTES_MAX: i64 = 1536;
 
 #[test]
