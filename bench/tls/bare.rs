@@ -1,9 +1,14 @@
 //! The bare loop: monoio accepts, a task per connection shakes hands with rustls and reads until
-//! the peer goes.
+//! the peer goes. As a relay it also copies what comes through TLS to one upstream socket, and
+//! understands nothing but that a connection's first bytes are a CONNECT, which it answers.
 
+use std::cell::RefCell;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
@@ -13,20 +18,42 @@ use rustls::{ServerConfig, ServerConnection};
 
 /// What one read may bring.
 const READ_BYTES: usize = 16 * 1024;
+/// What the relay lets gather for its next write upstream.
+const GATHER: Duration = Duration::from_micros(200);
+/// CONNACK "accepted" of MQTT 3.1.1.
+const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 
-pub fn serve(listen: SocketAddr, directory: &Path) -> Result<(), String> {
+/// Plaintext on its way upstream.
+type Upstream = Option<Rc<RefCell<Vec<u8>>>>;
+
+pub fn serve(
+    listen: SocketAddr,
+    directory: &Path,
+    upstream: Option<SocketAddr>,
+) -> Result<(), String> {
     let config = config(directory)?;
     let told = |error: std::io::Error| error.to_string();
-    let mut runtime =
-        monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().build().map_err(told)?;
+    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+        .enable_timer()
+        .build()
+        .map_err(told)?;
     runtime.block_on(async move {
         let listener = TcpListener::bind(listen).map_err(told)?;
+        let gathered: Upstream = match upstream {
+            None => None,
+            Some(upstream) => {
+                let stream = TcpStream::connect(upstream).await.map_err(told)?;
+                let gathered = Rc::new(RefCell::new(Vec::new()));
+                monoio::spawn(pass_on(stream, gathered.clone()));
+                Some(gathered)
+            }
+        };
         loop {
             let (stream, _) = listener.accept().await.map_err(told)?;
-            let config = config.clone();
+            let (config, gathered) = (config.clone(), gathered.clone());
             monoio::spawn(async move {
                 // A peer that goes away is no failure of ours.
-                let _ = carry(stream, config).await;
+                let _ = carry(stream, config, gathered).await;
             });
         }
     })
@@ -51,8 +78,25 @@ fn config(directory: &Path) -> Result<Arc<ServerConfig>, String> {
     Ok(Arc::new(config))
 }
 
-async fn carry(mut stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Result<()> {
+/// Writes upstream what has gathered, a write at a time.
+async fn pass_on(mut stream: TcpStream, gathered: Rc<RefCell<Vec<u8>>>) {
+    loop {
+        let batch = std::mem::take(&mut *gathered.borrow_mut());
+        if batch.is_empty() {
+            monoio::time::sleep(GATHER).await;
+        } else if stream.write_all(batch).await.0.is_err() {
+            return;
+        }
+    }
+}
+
+async fn carry(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    gathered: Upstream,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut is_greeted = false;
     let mut tls = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut buffer = Vec::with_capacity(READ_BYTES);
     loop {
@@ -70,6 +114,17 @@ async fn carry(mut stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Res
         }
         buffer = filled;
         buffer.clear();
+        if let Some(gathered) = &gathered {
+            let mut gathered = gathered.borrow_mut();
+            let before = gathered.len();
+            // No more than there is, which ends in WouldBlock.
+            let _ = tls.reader().read_to_end(&mut gathered);
+            if !is_greeted && gathered.len() > before {
+                is_greeted = true;
+                gathered.truncate(before);
+                tls.writer().write_all(CONNACK)?;
+            }
+        }
         let mut out = Vec::new();
         while tls.wants_write() {
             tls.write_tls(&mut out)?;

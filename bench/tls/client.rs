@@ -82,13 +82,9 @@ pub fn session(
     server: SocketAddr,
     config: &Arc<ClientConfig>,
     number: usize,
-) -> Result<TcpStream, String> {
+) -> Result<(TcpStream, ClientConnection), String> {
     let (mut stream, mut tls) = connect(server, config)?;
-    let id = format!("device-{number:08}");
-    let mut packet = vec![0x10, 12 + id.len() as u8];
-    packet.extend(b"\0\x04MQTT\x04\x02\0\0");
-    packet.extend((id.len() as u16).to_be_bytes());
-    packet.extend(id.as_bytes());
+    let packet = connect_packet(number);
     let told = |error: std::io::Error| format!("session {number}: {error}");
     tls.writer().write_all(&packet).map_err(told)?;
     let mut connack = [0; 4];
@@ -97,6 +93,39 @@ pub fn session(
     if connack != [0x20, 2, 0, 0] {
         return Err(format!("session {number} was answered {connack:?}"));
     }
-    // What TLS knows is not needed any more: nothing more is said.
+    Ok((stream, tls))
+}
+
+/// CONNECT of MQTT 3.1.1.
+fn connect_packet(number: usize) -> Vec<u8> {
+    let id = format!("device-{number:08}");
+    let mut packet = vec![0x10, 12 + id.len() as u8];
+    packet.extend(b"\0\x04MQTT\x04\x02\0\0");
+    packet.extend((id.len() as u16).to_be_bytes());
+    packet.extend(id.as_bytes());
+    packet
+}
+
+/// An MQTT session through a WebSocket, to be held.
+pub fn websocket_session(server: SocketAddr, number: usize) -> Result<TcpStream, String> {
+    const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: gate\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let told = |error: std::io::Error| format!("session {number}: {error}");
+    let mut stream = TcpStream::connect(server).map_err(told)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(told)?;
+    stream.write_all(REQUEST).map_err(told)?;
+    let packet = connect_packet(number);
+    // A mask of zeros is one, too.
+    let frame = [&[0x82, 0x80 | packet.len() as u8, 0, 0, 0, 0][..], &packet].concat();
+    stream.write_all(&frame).map_err(told)?;
+    let mut heard = Vec::new();
+    while !heard.ends_with(&[0x82, 4, 0x20, 2, 0, 0]) {
+        let mut some = [0; 512];
+        match stream.read(&mut some).map_err(told)? {
+            0 => return Err(format!("session {number} was closed")),
+            got => heard.extend(&some[..got]),
+        }
+    }
     Ok(stream)
 }

@@ -1,8 +1,10 @@
 //! What TLS costs the gateway: CPU per handshake, in full and resumed, beside a bare accept loop on
-//! monoio and rustls; resident memory per idle connection.
+//! monoio and rustls; CPU per message beside a bare relay of the same; resident memory per idle
+//! connection, over TLS or a WebSocket.
 
 mod bare;
 mod client;
+mod messages;
 mod process;
 
 use std::net::SocketAddr;
@@ -25,7 +27,7 @@ enum Command {
         /// The directory.
         directory: PathBuf,
     },
-    /// Accept TLS connections and do nothing with them, until killed.
+    /// Accept TLS connections and do nothing with them but relay, until killed.
     Serve {
         /// Where.
         #[arg(long)]
@@ -33,6 +35,24 @@ enum Command {
         /// Directory of server.pem and server.key.
         #[arg(long)]
         directory: PathBuf,
+        /// Where to copy what comes through TLS.
+        #[arg(long)]
+        upstream: Option<SocketAddr>,
+    },
+    /// Publish on a schedule, and print the server's CPU per message.
+    Messages {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+        /// Clients.
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+        /// Messages a second, of all of them.
+        #[arg(long, default_value_t = 30_000)]
+        rate: u32,
+        /// For so many seconds.
+        #[arg(long, default_value_t = 4)]
+        seconds: u32,
     },
     /// Shake hands again and again, and print the server's CPU per handshake.
     Handshakes {
@@ -57,6 +77,9 @@ enum Command {
         /// The larger number.
         #[arg(long, default_value_t = 15_000)]
         to: usize,
+        /// Through a WebSocket, without TLS.
+        #[arg(long)]
+        websocket: bool,
     },
 }
 
@@ -76,9 +99,12 @@ struct Server {
 fn main() -> ExitCode {
     let done = match Options::parse().command {
         Command::Certificate { directory } => client::write_certificate(&directory),
-        Command::Serve { listen, directory } => bare::serve(listen, &directory),
+        Command::Serve { listen, directory, upstream } => bare::serve(listen, &directory, upstream),
+        Command::Messages { server, clients, rate, seconds } => {
+            messages(&server, clients, rate, seconds)
+        }
         Command::Handshakes { server, count, resume } => handshakes(&server, count, resume),
-        Command::Idle { server, from, to } => idle(&server, from, to),
+        Command::Idle { server, from, to, websocket } => idle(&server, from, to, websocket),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,13 +137,31 @@ fn handshakes(server: &Server, count: u32, resume: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Prints microseconds of the server's CPU per message.
+fn messages(server: &Server, clients: usize, rate: u32, seconds: u32) -> Result<(), String> {
+    let config = client::config(&server.directory, false)?;
+    let mut publishers = messages::Publishers::connect(server.connect, &config, clients)?;
+    // Some that are not counted: the first of each resolves its topic.
+    publishers.publish(rate, rate)?;
+    let before = process::cpu_us(server.pid)?;
+    let sent = publishers.publish(rate, rate * seconds)?;
+    // What lies in socket buffers is worked off before the clock is read.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let spent_us = process::cpu_us(server.pid)? - before;
+    println!("{:.3}", spent_us as f64 / f64::from(sent));
+    Ok(())
+}
+
 /// Prints KiB per connection.
-fn idle(server: &Server, from: usize, to: usize) -> Result<(), String> {
+fn idle(server: &Server, from: usize, to: usize, websocket: bool) -> Result<(), String> {
     let config = client::config(&server.directory, false)?;
     let mut held = Vec::with_capacity(to);
     let mut open = |until: usize| {
         while held.len() < until {
-            held.push(client::session(server.connect, &config, held.len())?);
+            held.push(match websocket {
+                true => client::websocket_session(server.connect, held.len())?,
+                false => client::session(server.connect, &config, held.len())?.0,
+            });
         }
         process::settled_rss_kib(server.pid)
     };

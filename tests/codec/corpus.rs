@@ -8,6 +8,8 @@ use std::path::Path;
 
 #[path = "../../fuzz/invariants/avro.rs"]
 pub mod avro;
+#[path = "../../fuzz/invariants/doors.rs"]
+mod doors;
 #[path = "../../fuzz/invariants/kp1.rs"]
 pub mod kp1;
 #[path = "../../fuzz/invariants/mqtt.rs"]
@@ -18,6 +20,11 @@ pub mod nats;
 #[test]
 fn the_avro_corpus_holds_its_invariants() {
     replay("avro", avro::check);
+}
+
+#[test]
+fn the_doors_corpus_holds_its_invariants() {
+    replay("doors", doors::check);
 }
 
 #[test]

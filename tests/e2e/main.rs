@@ -21,6 +21,7 @@ mod bad_input;
 mod check;
 mod client_data;
 mod connect;
+mod door_abuse;
 mod errors;
 mod harness_works;
 mod http;
