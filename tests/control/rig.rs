@@ -25,14 +25,14 @@ impl Server {
     }
 
     pub fn start_with(port: u16, arguments: &[&str]) -> Self {
-        let program = std::env::var("RINGGATE_NATS_SERVER").unwrap_or("nats-server".to_owned());
+        let program = std::env::var("TEST_NATS_SERVER").unwrap_or("nats-server".to_owned());
         let child = Command::new(&program)
             .args(["-a", "127.0.0.1", "-p", &port.to_string()])
             .args(arguments)
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{program} does not start ({error}): set RINGGATE_NATS_SERVER")
+                panic!("{program} does not start ({error}): set TEST_NATS_SERVER")
             });
         let server = Self(child);
         until("nats-server listens", || TcpStream::connect(("127.0.0.1", port)).ok());

@@ -79,7 +79,7 @@ fn wait_for_state(gateway: &Gateway, kind: &str, id: &str, expected: &str) {
 /// `mosquitto_rr` as in Kaa's manual: publishes, and waits for `/error` or `/status`.
 fn mosquitto_rr(gateway: &Gateway, token: &str, wait_for: &str, password: &str) -> Output {
     let topic = format!("kp1/v1/dcx/{token}/json/1");
-    Command::new(find_tool("RINGGATE_MOSQUITTO_RR", "mosquitto_rr", &[]))
+    Command::new(find_tool("TEST_MOSQUITTO_RR", "mosquitto_rr", &[]))
         .args(["-h", "127.0.0.1", "-p", &gateway.mqtt.port().to_string(), "-W", "20"])
         .args(["-e", &format!("{topic}/{wait_for}"), "-t", &topic])
         .args(["-u", "user@acme", "-P", password])

@@ -264,7 +264,7 @@ fn a_publisher_that_leaves_at_once_is_still_heard() {
     let bench = Secured::start();
     let token = secret("good");
     bench.provider.token("demo", &token, "endpoint-1");
-    let tool = find_tool("RINGGATE_MOSQUITTO_PUB", "mosquitto_pub", &[]);
+    let tool = find_tool("TEST_MOSQUITTO_PUB", "mosquitto_pub", &[]);
     let port = bench.gateway.mqtt.port().to_string();
     for (count, qos) in [(1, "0"), (2, "1"), (3, "2")] {
         // Known by no shard: asked about each time.

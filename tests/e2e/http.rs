@@ -57,7 +57,7 @@ impl Doors {
 }
 
 fn curl(arguments: &[&str]) -> Output {
-    let curl = find_tool("RINGGATE_CURL", "curl", &[]);
+    let curl = find_tool("TEST_CURL", "curl", &[]);
     run(Command::new(curl).args(["--silent", "--show-error", "--max-time", "20"]).args(arguments))
 }
 

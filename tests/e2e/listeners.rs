@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::harness::device::Device;
 use crate::harness::extension;
-use crate::harness::gateway::{Gateway, settings};
+use crate::harness::gateway::{Gateway, settings, without_settings};
 use crate::harness::nats::Nats;
 use crate::harness::packet::{Connect, V5};
 use crate::harness::ports::Port;
@@ -45,11 +45,11 @@ fn devices_come_in_by_a_unix_socket_which_goes_with_the_gateway() {
         settings.set("ringgate.listeners.web.kind", "http");
         settings.set("ringgate.listeners.web.unix-socket", path(&http));
     });
-    let mosquitto = find_tool("RINGGATE_MOSQUITTO_PUB", "mosquitto_pub", &[]);
+    let mosquitto = find_tool("TEST_MOSQUITTO_PUB", "mosquitto_pub", &[]);
     let arguments = ["-q", "1", "-t", TOPIC, "-m", "by unix", "--unix", &path(&mqtt)];
     assert_success(&run(Command::new(mosquitto).args(arguments)));
     assert_eq!(bench.dcx.take().text(), "by unix");
-    let curl = find_tool("RINGGATE_CURL", "curl", &[]);
+    let curl = find_tool("TEST_CURL", "curl", &[]);
     let arguments = ["--fail", "--data", "x", "http://gate/kp1/v1/dcx/token-1/json"];
     assert_success(&run(Command::new(curl).args(["--unix-socket", &path(&http)]).args(arguments)));
 
@@ -81,6 +81,7 @@ fn activated(name: &str, port: u16, config: &Path, dir: &TempDir) -> Process {
     let mut command = python();
     command.args(["-c", ACTIVATE, name, &port.to_string(), env!("CARGO_BIN_EXE_ringgate")]);
     command.args(["run", "--config", &path(config)]);
+    without_settings(&mut command);
     Process::start("ringgate", &mut command, dir.path())
 }
 

@@ -180,7 +180,7 @@ impl Certificates {
     }
 
     fn openssl(&self, arguments: &str) {
-        let output = Command::new(find_tool("RINGGATE_OPENSSL", "openssl", &[]))
+        let output = Command::new(find_tool("TEST_OPENSSL", "openssl", &[]))
             .args(arguments.split_whitespace())
             .current_dir(self.dir.path())
             .output()

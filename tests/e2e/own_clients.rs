@@ -137,7 +137,7 @@ fn mosquitto_pub_sends_many_lines_over_one_connection() {
 
 /// A Python that has paho-mqtt: the environment scripts/test makes, or the one on the PATH.
 pub fn python() -> Command {
-    Command::new(find_tool("RINGGATE_PYTHON", "python3", &["venv/bin/python3"]))
+    Command::new(find_tool("TEST_PYTHON", "python3", &["venv/bin/python3"]))
 }
 
 #[test]

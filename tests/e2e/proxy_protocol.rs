@@ -104,7 +104,7 @@ fn a_real_haproxy_is_understood_in_both_versions_and_with_what_it_says_of_tls() 
         gate.number,
     );
     let config = dir.file("haproxy.cfg", &config);
-    let haproxy = find_tool("RINGGATE_HAPROXY", "haproxy", &["/usr/sbin/haproxy"]);
+    let haproxy = find_tool("TEST_HAPROXY", "haproxy", &["/usr/sbin/haproxy"]);
     let mut command = Command::new(haproxy);
     let _haproxy =
         Process::start("haproxy", command.args(["-db", "-f", &path(&config)]), dir.path());

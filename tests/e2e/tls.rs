@@ -71,7 +71,7 @@ fn wait_for_failure(gateway: &Gateway, reason: &str, count: f64) {
 
 /// What `openssl s_client` prints when it has tried to shake hands.
 fn s_client(address: SocketAddr, arguments: &[&str]) -> String {
-    let output = Command::new(find_tool("RINGGATE_OPENSSL", "openssl", &[]))
+    let output = Command::new(find_tool("TEST_OPENSSL", "openssl", &[]))
         .args(["s_client", "-connect", &address.to_string()])
         .args(arguments)
         .stdin(Stdio::null())
@@ -368,7 +368,7 @@ fn the_chain_that_devices_are_shown_is_there_for_whoever_asks_and_is_always_the_
     // It is what a handshake shows, and of the authority that devices trust.
     assert!(s_client(door.address(), &["-showcerts"]).contains(&before));
     let fetched = gateway.dir().file("fetched.pem", &before);
-    let verified = Command::new(find_tool("RINGGATE_OPENSSL", "openssl", &[]))
+    let verified = Command::new(find_tool("TEST_OPENSSL", "openssl", &[]))
         .args(["verify", "-CAfile", &path(&door.ca.file), &path(&fetched)])
         .output()
         .expect("openssl runs");

@@ -49,7 +49,7 @@ fn client(name: &str) -> PathBuf {
 /// Where `scripts/test` has put packages for Node.
 fn node_modules() -> PathBuf {
     let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/node/node_modules");
-    std::env::var_os("RINGGATE_NODE_MODULES").map_or(cached, PathBuf::from)
+    std::env::var_os("TEST_NODE_MODULES").map_or(cached, PathBuf::from)
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn an_mqtt_js_device_works_over_websocket_in_every_version_plain_and_over_tls() 
     let runs = urls.iter().flat_map(|url| ["3", "4", "5"].map(|v| (url, v)));
     for (number, (url, version)) in (1..).zip(runs) {
         let topic = format!("kp1/v1/dcx/token-{version}/json");
-        let mut command = Command::new(find_tool("RINGGATE_NODE", "node", &[]));
-        command.env("RINGGATE_NODE_MODULES", node_modules());
+        let mut command = Command::new(find_tool("TEST_NODE", "node", &[]));
+        command.env("TEST_NODE_MODULES", node_modules());
         command.arg(client("mqttjs_device.cjs")).args([url, version, &topic]);
         if url.starts_with("wss") {
             command.arg(&doors.ca.file);

@@ -1,6 +1,6 @@
 //! The NATS link: its ledger in simulation, the link against a real nats-server.
 //!
-//! The server is the one that `RINGGATE_NATS_SERVER` names, else `nats-server` on the PATH.
+//! The server is the one that `TEST_NATS_SERVER` names, else `nats-server` on the PATH.
 
 mod broken;
 mod connecting;

@@ -142,7 +142,7 @@ impl Drop for NatsServer {
 }
 
 fn spawn(folder: &Folder, config: &str, port: Option<u16>) -> Child {
-    let program = std::env::var("RINGGATE_NATS_SERVER").unwrap_or("nats-server".to_owned());
+    let program = std::env::var("TEST_NATS_SERVER").unwrap_or("nats-server".to_owned());
     let port = port.map_or(-1, i32::from);
     let path = folder.path().display();
     let config = format!(
@@ -153,7 +153,7 @@ fn spawn(folder: &Folder, config: &str, port: Option<u16>) -> Child {
     let mut command = Command::new(&program);
     command.arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| {
-        panic!("{program} does not start ({error}): set RINGGATE_NATS_SERVER or see scripts/test")
+        panic!("{program} does not start ({error}): set TEST_NATS_SERVER or see scripts/test")
     })
 }
 

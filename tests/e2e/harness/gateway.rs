@@ -108,13 +108,18 @@ pub fn settings() -> Settings {
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
     command.args(arguments);
+    without_settings(&mut command);
+    command
+}
+
+/// Takes ringgate's settings out of the environment that a command will have.
+pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["KAA_", "RINGGATE_", "NATS_", "APP_CONFIG_PATH"].iter().any(|p| text.starts_with(p)) {
             command.env_remove(&name);
         }
     }
-    command
 }
 
 pub struct Gateway {

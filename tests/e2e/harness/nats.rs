@@ -158,5 +158,5 @@ fn spawn(port: &Port, arguments: &[String], dir: &TempDir) -> Process {
 
 fn server() -> PathBuf {
     let cached = format!("nats/{}/nats-server", std::env::consts::ARCH);
-    find_tool("RINGGATE_NATS_SERVER", "nats-server", &[&cached])
+    find_tool("TEST_NATS_SERVER", "nats-server", &[&cached])
 }
