@@ -211,7 +211,8 @@ impl Core {
         let Some(extension) = self.catalogue.id_of(&extension.name) else { return };
         let connection = &mut self.connections[index as usize];
         let topics = connection.session.topics();
-        connection.affinities.get_or_insert_default().set(extension, endpoint, subject, topics);
+        let spoken = connection.spoken.get_or_insert_default();
+        spoken.affinities.set(extension, endpoint, subject, topics);
     }
 
     /// Sends a message to a client. A slow one loses a QoS 0 message; one of QoS 1 or 2 must not be
@@ -350,8 +351,8 @@ impl Core {
     fn no_responders(&mut self, index: u32, tag: Tag, outcome: &Outcome<'_>) {
         let Some(subject) = subject_of(outcome.frame) else { return };
         let connection = &mut self.connections[index as usize];
-        let forgotten = match &mut connection.affinities {
-            Some(affinities) => affinities.forget(subject, connection.session.topics()),
+        let forgotten = match &mut connection.spoken {
+            Some(spoken) => spoken.affinities.forget(subject, connection.session.topics()),
             None => None,
         };
         let extension = match forgotten {

@@ -25,7 +25,6 @@ impl Core {
         connection.close_reason = Some(reason);
         connection.hold = Hold::None;
         connection.since_ms = self.now.ms;
-        connection.affinities = None;
         self.pool.give(std::mem::take(&mut connection.pending));
         let session = std::mem::take(&mut connection.session);
         let entering = connection.entering.take();

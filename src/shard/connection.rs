@@ -57,6 +57,17 @@ pub enum Life {
     Shut,
 }
 
+/// What the ring has under way to receive bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receive {
+    /// Nothing.
+    Idle,
+    /// It receives until told otherwise.
+    Armed,
+    /// It has been told to end that; its last completion is still to come.
+    Cancelling,
+}
+
 /// What lies between the socket and the frames.
 #[derive(Debug)]
 pub enum Transport {
@@ -127,9 +138,7 @@ pub struct Connection {
     /// Bytes of the send the ring is working on; 0: none.
     pub sending_bytes: u32,
     /// Whether the ring receives for it.
-    pub receiving: bool,
-    /// Whether that receive is being cancelled.
-    pub cancelling: bool,
+    pub receive: Receive,
     /// Whether the peer has closed its side.
     pub peer_closed: bool,
     /// Whether it is on the shard's list of connections with something to do at the end of the
@@ -157,8 +166,6 @@ pub struct Connection {
     pub parked_bytes: u32,
     /// What a proxy has said of it.
     pub origin: Option<Box<Origin>>,
-    /// Where extensions want to be answered.
-    pub affinities: Option<Box<Affinities>>,
 }
 
 /// What a CONNECT waits for.
@@ -189,6 +196,8 @@ pub struct Spoken {
     pub endpoints: HashSet<EndpointKey, foldhash::fast::RandomState>,
     /// Applications.
     pub apps: Vec<AppId>,
+    /// Where extensions want to be answered by those endpoints.
+    pub affinities: Affinities,
 }
 
 impl Connection {
@@ -204,8 +213,7 @@ impl Connection {
             pending: Vec::new(),
             out: Vec::new(),
             sending_bytes: 0,
-            receiving: false,
-            cancelling: false,
+            receive: Receive::Idle,
             peer_closed: false,
             is_dirty: false,
             hold: Hold::None,
@@ -219,7 +227,6 @@ impl Connection {
             spoken: None,
             parked_bytes: 0,
             origin: None,
-            affinities: None,
         }
     }
 
@@ -241,13 +248,13 @@ impl Connection {
             Life::Closing | Life::Shut => false,
             Life::Lingering => true,
         };
-        is_wanted && !self.receiving && !self.peer_closed
+        is_wanted && self.receive == Receive::Idle && !self.peer_closed
     }
 
     /// Whether the ring should be told to receive no more, so that TCP pushes back.
     pub fn wants_cancel(&self) -> bool {
         let is_held = self.life == Life::Open && self.hold != Hold::None;
-        is_held && self.receiving && !self.cancelling
+        is_held && self.receive == Receive::Armed
     }
 
     /// Whether its TLS handshake is still to come or not over.
@@ -284,6 +291,6 @@ impl Connection {
 
     /// Whether the ring has nothing under way for it any more.
     pub fn is_idle(&self) -> bool {
-        !self.receiving && self.sending_bytes == 0
+        self.receive == Receive::Idle && self.sending_bytes == 0
     }
 }

@@ -45,6 +45,9 @@ use crate::uplink::ledger::{Ledger, SubjectId};
 /// Entries of ended connections that the list of those that wait for the uplink may hold beside
 /// twice as many as there are connections.
 const WAITING_SLACK: usize = 64;
+/// Connections whose place in the table is reserved from the start. Memory comes with the first use
+/// of each; a table that grows copies itself, and leaves its old room behind.
+const CONNECTIONS_ROOM: usize = 65_536;
 /// Log lines about dropped messages, per shard and second.
 const DROP_LOGS_PER_S_MAX: u32 = 5;
 /// Log lines about clients that are refused, per shard and second.
@@ -201,6 +204,7 @@ impl Core {
         let asks = Asks::new(auth.asks);
         let logins = Logins::new(auth.login_ttl_ms > 0);
         let tls_handshakes_max = settings.tls_handshakes_max;
+        let room = settings.connections_max.min(CONNECTIONS_ROOM);
         let reply_subject = subjects::replica(&settings.replica, subjects::esp::EXTENSION_DATA);
         let address = |extension: &Extension| Address::of(&extension.name, &reply_subject);
         Self {
@@ -211,7 +215,7 @@ impl Core {
             addresses: catalogue.extensions().iter().map(address).collect(),
             catalogue,
             reply_subject: reply_subject.into(),
-            connections: Slab::new(),
+            connections: Slab::with_capacity(room),
             tls_profiles,
             handshakes: Handshakes::new(tls_handshakes_max),
             // Not from 0: an answer to a request from before a restart must not find a connection.
@@ -375,7 +379,6 @@ impl Core {
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
-            let connection = &mut self.connections[index as usize];
             let frame = mqtt::frame(rest, self.settings.policy.packet_bytes_max);
             let (packet_type, packet_bytes) = match frame {
                 Ok(Frame::Complete { header, packet_bytes }) => {
@@ -383,8 +386,7 @@ impl Core {
                 }
                 Ok(Frame::NeedMore(_)) => break,
                 Err(error) => {
-                    let reason = connection.session.bad_frame(error, &mut connection.out);
-                    self.close(index, reason);
+                    self.bad_frame(index, error, rest);
                     break;
                 }
             };

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use super::connection::{Framing, Transport};
 use super::core::Core;
 use crate::auth;
+use crate::codec::mqtt::FrameError;
 use crate::config::Network;
 use crate::rt::socket;
 use crate::telemetry::CloseReason;
 use crate::transport::websocket::{Rules, WebSocket};
+
+/// What TLS begins with: a record of a handshake, of a version 3.x (RFC 8446 §5.1).
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
 
 /// A listening socket of a shard.
 #[derive(Debug)]
@@ -95,6 +99,27 @@ impl Core {
             self.begin_tls(index);
         }
         Some(index)
+    }
+
+    /// What has come from a connection is no MQTT.
+    #[cold]
+    pub(super) fn bad_frame(&mut self, index: u32, error: FrameError, bytes: &[u8]) {
+        let connection = &mut self.connections[index as usize];
+        let is_first = connection.session.is_expecting();
+        let reason = connection.session.bad_frame(error, &mut connection.out);
+        if !(is_first && bytes.starts_with(&TLS_HANDSHAKE)) {
+            return self.close(index, reason);
+        }
+        if let Some(suppressed) = self.log_door.allow(self.now.ms) {
+            let (peer, shard) = (self.peer(index), self.number);
+            tracing::warn!(
+                shard,
+                peer,
+                suppressed,
+                "a client speaks TLS where plain MQTT is spoken"
+            );
+        }
+        self.close(index, CloseReason::TlsOnPlainPort);
     }
 
     /// What the client of a connection comes by.

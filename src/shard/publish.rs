@@ -261,9 +261,9 @@ impl Core {
         resolved.valid_until_ms = valid_until_ms;
         let connection = &mut self.connections[index as usize];
         resolved.affinity = connection
-            .affinities
+            .spoken
             .as_ref()
-            .and_then(|affinities| affinities.get(extension, endpoint))
+            .and_then(|spoken| spoken.affinities.get(extension, endpoint))
             .map(Into::into);
         let topics = connection.session.topics();
         let slot = match base {

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::connection::{Framing, Life, Transport};
+use super::connection::{Framing, Life, Receive, Transport};
 use super::core::Core;
 use super::framing::frame;
 use super::pool::Pool;
@@ -116,10 +116,10 @@ impl Core {
             connection.shut();
         }
         if connection.wants_receive() {
-            connection.receiving = true;
+            connection.receive = Receive::Armed;
             sockets.receive(index, &connection.socket);
         } else if connection.wants_cancel() {
-            connection.cancelling = true;
+            connection.receive = Receive::Cancelling;
             sockets.cancel_receive(index);
         }
         if connection.life == Life::Shut && connection.is_idle() {
@@ -130,8 +130,7 @@ impl Core {
     /// The receive of a connection has ended, for whatever reason.
     pub(super) fn receive_stopped(&mut self, index: u32) {
         if let Some(connection) = self.connections.get_mut(index as usize) {
-            connection.receiving = false;
-            connection.cancelling = false;
+            connection.receive = Receive::Idle;
             self.touch(index);
         }
     }

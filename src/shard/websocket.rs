@@ -50,7 +50,7 @@ pub(super) fn end_code(reason: Option<CloseReason>) -> u16 {
         Some(R::Shutdown) => 1001,
         Some(R::MalformedPacket | R::ProtocolError | R::WrongProtocolName) => 1002,
         Some(R::UnsupportedVersion | R::WebSocketFailed | R::TlsFailed | R::HttpRefused) => 1002,
-        Some(R::ProxyHeader | R::UnlistedProxy) => 1002,
+        Some(R::ProxyHeader | R::UnlistedProxy | R::TlsOnPlainPort) => 1002,
         Some(R::PacketTooLarge) => 1009,
         Some(R::Panic | R::Internal | R::UplinkRefused) => 1011,
         // What is not allowed, in one way or the other.

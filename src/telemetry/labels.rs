@@ -48,6 +48,8 @@ labels! {
         PeerReset => "peer_reset",
         /// Bytes that are no MQTT packet (v5 0x81).
         MalformedPacket => "malformed_packet",
+        /// The client speaks TLS where plain MQTT is spoken.
+        TlsOnPlainPort => "tls_on_plain_port",
         /// A packet that is well formed but not allowed here (v5 0x82).
         ProtocolError => "protocol_error",
         /// A packet over the maximum packet size (v5 0x95).

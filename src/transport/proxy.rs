@@ -165,11 +165,15 @@ fn source(family_and_protocol: u8, rest: &[u8]) -> Result<(Option<SocketAddr>, &
 
 /// Extensions (§2.2.1 and on), of which those are read that are about TLS, and the checksum.
 fn read_extensions(extensions: &[u8], header: &[u8]) -> Result<Option<Tls>, BadHeader> {
-    let mut tls = None;
+    let (mut tls, mut is_checked) = (None, false);
     for extension in Extensions(extensions) {
         let (kind, value) = extension?;
         match kind {
-            TYPE_CRC32C => check_sum(value, header)?,
+            TYPE_CRC32C if is_checked => return Err(BadHeader("it has several checksums")),
+            TYPE_CRC32C => {
+                check_sum(value, header)?;
+                is_checked = true;
+            }
             TYPE_SSL => tls = read_tls(value)?,
             _ => {}
         }
@@ -419,6 +423,16 @@ mod tests {
         assert_eq!(read(&said), Ok(Some((from("192.0.2.1:1"), said.len()))));
         said[16] ^= 1;
         assert!(read(&said).is_err());
+    }
+
+    #[test]
+    fn one_checksum_is_computed_and_no_more() {
+        let checksum = extension(TYPE_CRC32C, &[0; 4]);
+        let mut said = binary(None, &checksum.repeat(2));
+        let sum = crc32c(said.iter().copied());
+        let at = FIXED_BYTES + checksum.len() - 4;
+        said[at..at + 4].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(read(&said), Err(BadHeader("it has several checksums")));
     }
 
     proptest! {

@@ -435,7 +435,7 @@ fn nonsense_at_the_door_is_counted_and_nobody_else_notices() {
     // TLS where plain MQTT is spoken.
     let said = s_client(gateway.mqtt, &[]);
     assert!(said.contains("(NONE)"), "{said}");
-    gateway.wait_until_closed("malformed_packet", 1.0);
+    gateway.wait_until_closed("tls_on_plain_port", 1.0);
     still_fine(gateway);
     assert_eq!(tls_failures(gateway, "reason=\"bad_certificate\""), 0.0);
 }

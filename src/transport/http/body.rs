@@ -151,11 +151,13 @@ impl Chunks {
     }
 }
 
-/// The size that a line says; extensions are nothing to us.
+/// The size that a line says; extensions are nothing to us, but they must be text: a CR alone could
+/// end the line for an intermediary (RFC 9112 §2.2).
 fn size(line: &[u8]) -> Result<usize, Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let rest = line[digits..].trim_ascii_start();
-    if digits == 0 || !(rest.is_empty() || rest[0] == b';') {
+    let mut rest = line[digits..].iter().skip_while(|byte| matches!(byte, b' ' | b'\t'));
+    let is_text = line.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+    if digits == 0 || !is_text || rest.next().is_some_and(|byte| *byte != b';') {
         return Err(Refusal::Chunks);
     }
     let digits = std::str::from_utf8(&line[..digits]).unwrap_or_default();

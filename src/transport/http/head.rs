@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use super::{HEAD_BYTES_MAX, Refusal};
-
-/// Headers of a request.
-const HEADERS_MAX: usize = 64;
-/// What ends a head.
-const END: &[u8] = b"\r\n\r\n";
+use super::Refusal;
+use crate::transport::head::{self, Fault, HEADERS_MAX, Headers};
 
 /// How a head says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,24 +36,21 @@ pub(super) fn take(bytes: &[u8], searched: &mut usize) -> Result<Option<Head>, R
         return Err(Refusal::Malformed);
     }
     let lead = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let to = bytes.len().min(HEAD_BYTES_MAX);
-    let from = searched.saturating_sub(END.len() - 1).max(lead).min(to);
-    let Some(at) = memchr::memmem::find(&bytes[from..to], END) else {
+    let most = &bytes[..bytes.len().min(head::BYTES_MAX)];
+    let Some(end) = head::end(most, lead, *searched) else {
         *searched = bytes.len();
-        return if bytes.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(Refusal::HeadTooLarge) };
+        return if bytes.len() < head::BYTES_MAX { Ok(None) } else { Err(Refusal::HeadTooLarge) };
     };
-    parse(&bytes[..from + at + END.len()]).map(Some)
+    parse(&bytes[..end]).map(Some)
 }
 
 fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
-        Err(httparse::Error::Version) => return Err(Refusal::Version),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Refusal::Malformed),
-    }
+    let request = head::parse(bytes, &mut headers).map_err(|fault| match fault {
+        Fault::TooManyHeaders => Refusal::HeadTooLarge,
+        Fault::Version => Refusal::Version,
+        Fault::Malformed => Refusal::Malformed,
+    })?;
     if request.method != Some("POST") {
         return Err(Refusal::Method);
     }
@@ -67,10 +60,10 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     if hosts > 1 || hosts == 0 && is_1_1 {
         return Err(Refusal::Host);
     }
-    let path = path_of(request.path.unwrap_or_default());
+    let path = head::path(request.path.unwrap_or_default());
     // Of the same buffer.
     let path_at = path.as_ptr().addr() - bytes.as_ptr().addr();
-    let names = |token| headers.tokens("connection").any(|t| t.eq_ignore_ascii_case(token));
+    let names = |token| headers.names("connection", token);
     let expected = headers.all("expect").collect::<Vec<_>>();
     let expects_continue = match expected[..] {
         [] => false,
@@ -84,18 +77,6 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         expects_continue,
         bytes: bytes.len(),
     })
-}
-
-/// The path of a target in origin form or absolute form (RFC 9112 §3.2), without its query.
-fn path_of(target: &str) -> &str {
-    let path = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => {
-            &rest[rest.find('/').unwrap_or(rest.len())..]
-        }
-        _ => target,
-    };
-    // A slice of the target also where it is empty: its place is asked for.
-    &path[..path.find(['?', '#']).unwrap_or(path.len())]
 }
 
 /// Where the body ends. What an intermediary may understand otherwise is refused (RFC 9112 §6.3).
@@ -145,19 +126,4 @@ pub fn resource_path<'a>(path: &str, into: &'a mut Vec<u8>) -> Option<&'a str> {
         into.push(byte);
     }
     std::str::from_utf8(into).ok()
-}
-
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl<'a> Headers<'a> {
-    /// Values of a header, in the order of the request; one that is no text is empty.
-    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        let of_name = self.0.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
-        of_name.map(|header| std::str::from_utf8(header.value).unwrap_or_default().trim())
-    }
-
-    /// The elements of a header that is a list.
-    fn tokens(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        self.all(name).flat_map(|value| value.split(',')).map(str::trim)
-    }
 }

@@ -19,9 +19,6 @@ pub use response::{CONTINUE, Response, date};
 use self::body::Body;
 use self::head::Head;
 
-/// Bytes of a request line and its headers.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-
 /// What is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -29,7 +26,7 @@ pub enum Refusal {
     Malformed,
     /// Another version than 1.0 and 1.1.
     Version,
-    /// The request line and headers are over [`HEAD_BYTES_MAX`], or too many.
+    /// The request line and headers are over 8 KiB, or more than 64.
     HeadTooLarge,
     /// A method other than POST.
     Method,

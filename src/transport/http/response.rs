@@ -28,8 +28,9 @@ impl Response<'_> {
             |parts: &[&str]| parts.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
         put(&["HTTP/1.1 ", number.format(self.status_code), " ", reason(self.status_code), "\r\n"]);
         put(&["Date: ", self.date, "\r\n"]);
+        // RFC 9110 §6.4.1, §15.3.6, §15.4.5.
         let may_have_body = !matches!(self.status_code, 204 | 304);
-        let body = if may_have_body { self.body } else { &[] };
+        let body = if may_have_body && self.status_code != 205 { self.body } else { &[] };
         if !body.is_empty() {
             put(&["Content-Type: ", self.content_type, "\r\n"]);
         }

@@ -112,6 +112,17 @@ fn what_is_wrong_is_refused() {
         (post(&many), R::HeadTooLarge, 431),
         (post(&large), R::HeadTooLarge, 431),
         ("\r\n".repeat(10_000), R::HeadTooLarge, 431),
+        // An LF alone ends nothing: for some intermediary it does not, either.
+        (post("X: y\nContent-Length: 5\r\n"), R::Malformed, 400),
+        ("POST /a HTTP/1.1\r\nHost: g\n\nPOST /b HTTP/1.1\r\n\r\n".to_owned(), R::Malformed, 400),
+        (post("X: y\r\n z\r\n"), R::Malformed, 400),
+        (post("X : y\r\n"), R::Malformed, 400),
+        // A no-break space is no white space of HTTP.
+        (post("Content-Length: 5\u{a0}\r\n"), R::Length, 400),
+        (post("Transfer-Encoding: chunked\u{a0}\r\n"), R::TransferCoding, 501),
+        (chunked("1\r\r\n"), R::Chunks, 400),
+        (chunked("1\u{c}\r\n"), R::Chunks, 400),
+        (chunked("1;a\rb\r\n"), R::Chunks, 400),
         (post("Content-Length: 10000000000\r\n"), R::BodyTooLarge, 413),
         (post("Content-Length: 99999999999999999999999\r\n"), R::BodyTooLarge, 413),
         (post("Content-Length: 5001\r\nExpect: 100-continue\r\n"), R::BodyTooLarge, 413),

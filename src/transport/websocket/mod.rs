@@ -14,10 +14,9 @@ mod upgrade;
 use std::sync::Arc;
 
 use self::frames::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode};
+use super::head;
 use crate::telemetry::WebSocketFailure;
 
-/// Bytes of the head of the request that a WebSocket begins with.
-const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of pongs that wait to be sent; when a ping comes and there is no room, only that one is
 /// answered (RFC 6455 §5.5.3 allows it).
 const PONG_BYTES_MAX: usize = 16 * (2 + CONTROL_BYTES_MAX);
@@ -133,24 +132,21 @@ impl WebSocket {
 
     /// Takes bytes of the request; returns how many.
     fn take_request(&mut self, bytes: &[u8]) -> Result<usize, WebSocketFailure> {
-        const END: &[u8] = b"\r\n\r\n";
-        let Stage::Request(head) = &mut self.stage else { return Ok(0) };
-        let before = head.len();
-        let room = HEAD_BYTES_MAX - before;
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let Stage::Request(request) = &mut self.stage else { return Ok(0) };
+        let before = request.len();
+        let room = head::BYTES_MAX - before;
+        request.extend_from_slice(&bytes[..bytes.len().min(room)]);
         // No request begins like this, whatever follows: TLS, for example.
-        if !head[0].is_ascii_alphabetic() && !matches!(head[0], b'\r' | b'\n') {
+        if !request[0].is_ascii_alphabetic() && !matches!(request[0], b'\r' | b'\n') {
             return Err(WebSocketFailure::NotHttp);
         }
-        let from = before.saturating_sub(END.len() - 1);
-        let Some(at) = memchr::memmem::find(&head[from..], END) else {
-            if head.len() == HEAD_BYTES_MAX {
+        let Some(end) = head::end(request, 0, before) else {
+            if request.len() == head::BYTES_MAX {
                 return Err(WebSocketFailure::HeadTooLarge);
             }
             return Ok(bytes.len());
         };
-        let end = from + at + END.len();
-        self.answer = upgrade::answer(&head[..end], &self.rules)?;
+        self.answer = upgrade::answer(&request[..end], &self.rules)?;
         self.may_speak = true;
         self.stage = Stage::Header(0);
         Ok(end - before)

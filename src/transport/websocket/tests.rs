@@ -273,6 +273,9 @@ fn a_request_that_lacks_something_is_told_what() {
         ("GET /ws HTTP/1.0", "", None, F::NotHttp, "400"),
         ("GET", "", None, F::NotHttp, "400"),
         (get, "Host", None, F::NotHttp, "400"),
+        ("GET http://gate/other HTTP/1.1", "", None, F::WrongPath, "404"),
+        (get, "Content-Length", Some("5"), F::NotHttp, "400"),
+        (get, "Transfer-Encoding", Some("chunked"), F::NotHttp, "400"),
         (get, "Upgrade", None, F::NotAnUpgrade, "426"),
         (get, "Upgrade", Some("h2c"), F::NotAnUpgrade, "426"),
         (get, "Connection", Some("keep-alive"), F::NotAnUpgrade, "426"),
@@ -302,6 +305,13 @@ fn a_page_of_an_allowed_origin_may_connect() {
 }
 
 #[test]
+fn a_target_may_say_the_whole_address() {
+    let mut socket = WebSocket::new(rules());
+    let mut said = head("GET wss://gate:8084/ws?x HTTP/1.1", &request());
+    socket.receive(&mut said, |_| {}).expect("is granted");
+}
+
+#[test]
 fn what_is_no_request_is_refused_at_once_and_a_request_without_end_in_the_end() {
     for bytes in [&mut [22, 3, 1][..], &mut [0x10, 14, 0, 4]] {
         let why = WebSocket::new(rules()).receive(bytes, |_| panic!("nothing is heard"));
@@ -315,7 +325,7 @@ fn what_is_no_request_is_refused_at_once_and_a_request_without_end_in_the_end() 
             break why;
         }
     };
-    assert_eq!((why, told), (WebSocketFailure::HeadTooLarge, HEAD_BYTES_MAX));
+    assert_eq!((why, told), (WebSocketFailure::HeadTooLarge, head::BYTES_MAX));
     let headers = vec![("X", String::new()); 100];
     let why = WebSocket::new(rules()).receive(&mut head("GET /ws HTTP/1.1", &headers), |_| {});
     assert_eq!(why, Err(WebSocketFailure::HeadTooLarge));

@@ -6,9 +6,8 @@ use ring::digest;
 
 use super::Rules;
 use crate::telemetry::WebSocketFailure;
+use crate::transport::head::{self, Fault, HEADERS_MAX, Headers};
 
-/// Headers of the request.
-const HEADERS_MAX: usize = 64;
 /// Bytes of a key once decoded.
 const KEY_BYTES: usize = 16;
 /// What the key is hashed with.
@@ -16,28 +15,27 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What is spoken here: MQTT (MQTT-6.0.0-3), and as it was called before it had that name.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-/// The answer to a request whose head is `head`.
+/// The answer to a request whose head that is.
 ///
 /// # Errors
 /// It is no request for a WebSocket that may be had here.
-pub(super) fn answer(head: &[u8], rules: &Rules) -> Result<Vec<u8>, WebSocketFailure> {
+pub(super) fn answer(bytes: &[u8], rules: &Rules) -> Result<Vec<u8>, WebSocketFailure> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(WebSocketFailure::HeadTooLarge),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(WebSocketFailure::NotHttp),
-    }
+    let request = head::parse(bytes, &mut headers).map_err(|fault| match fault {
+        Fault::TooManyHeaders => WebSocketFailure::HeadTooLarge,
+        Fault::Version | Fault::Malformed => WebSocketFailure::NotHttp,
+    })?;
     if request.method != Some("GET") {
         return Err(WebSocketFailure::WrongMethod);
     }
-    let path = request.path.unwrap_or_default();
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    if path != rules.path {
+    if head::path(request.path.unwrap_or_default()) != rules.path {
         return Err(WebSocketFailure::WrongPath);
     }
     let headers = Headers(request.headers);
-    if request.version != Some(1) || headers.all("host").count() != 1 {
+    // A body would be taken for frames.
+    let has_body = headers.all("transfer-encoding").next().is_some()
+        || headers.all("content-length").any(|length| length != "0");
+    if request.version != Some(1) || headers.all("host").count() != 1 || has_body {
         return Err(WebSocketFailure::NotHttp);
     }
     if !headers.names("upgrade", "websocket") || !headers.names("connection", "upgrade") {
@@ -115,30 +113,4 @@ pub(super) fn refuse(why: WebSocketFailure, rules: &Rules) -> Vec<u8> {
          Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
-}
-
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl<'a> Headers<'a> {
-    /// Values of a header, in the order of the request; one that is no text is empty.
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let of_name = self.0.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
-        of_name.map(|header| std::str::from_utf8(header.value).unwrap_or_default().trim())
-    }
-
-    /// The value of a header that stands there once.
-    fn only(&self, name: &str) -> Option<&'a str> {
-        let mut all = self.all(name);
-        let value = all.next()?;
-        all.next().is_none().then_some(value)
-    }
-
-    /// The elements of a header that is a list.
-    fn tokens(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.all(name).flat_map(|value| value.split(',')).map(str::trim)
-    }
-
-    fn names(&self, name: &str, token: &str) -> bool {
-        self.tokens(name).any(|found| found.eq_ignore_ascii_case(token))
-    }
 }

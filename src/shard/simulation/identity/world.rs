@@ -12,7 +12,7 @@ use super::device::{Device, Heard, connect};
 use super::provider::{APPS, Asked, Desk, Standing, Subject, TOKENS, Thought, USERS, judge};
 use super::rig::{Ring, build};
 use crate::auth::{Rejection, Requirement, Verdict};
-use crate::shard::connection::{Hold, Life};
+use crate::shard::connection::{Hold, Life, Receive};
 use crate::shard::core::Core;
 use crate::shard::mail::{Mail, Report};
 use crate::shard::simulation::random::Random;
@@ -403,7 +403,7 @@ impl World {
                 self.devices[number].has_ended = true;
                 continue;
             };
-            let (life, receiving) = (connection.life, connection.receiving);
+            let (life, receiving) = (connection.life, connection.receive != Receive::Idle);
             if life != Life::Open {
                 self.devices[number].has_ended = true;
                 if !connection.peer_closed {
