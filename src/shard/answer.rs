@@ -287,7 +287,7 @@ impl Core {
     /// What has become of the message of a request over HTTP.
     #[cold]
     fn exchange_outcome(&mut self, key: ConnectionKey, verdict: Verdict) {
-        if self.find(key).is_none_or(|connection| !connection.is_answering()) {
+        if self.find(key).is_none_or(|connection| !connection.is_answering_what_was_carried()) {
             return;
         }
         match verdict {

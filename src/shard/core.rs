@@ -243,7 +243,7 @@ impl Core {
             counters,
             latency: Latency::new(),
             batch_sizes: BatchSizes::new(),
-            exchanges: Exchanges::default(),
+            exchanges: Exchanges::new(),
             dates: Dates::default(),
             sequence: 0,
             wheel: Wheel::new(now_ms),
@@ -518,6 +518,9 @@ impl Core {
         connection.hold = Hold::None;
         // It was not listened to; it must not be held against it.
         connection.heard_ms = self.now.ms;
+        if connection.http().is_some() {
+            connection.since_ms = self.now.ms;
+        }
         self.touch(index);
         self.guard(index, |core| core.take_kept(index));
         let connection = &mut self.connections[index as usize];

@@ -4,6 +4,7 @@
 use super::connection::Life;
 use super::core::Core;
 use super::correlation::ConnectionKey;
+use super::http::Http;
 use super::parked::Message;
 use crate::auth::{Grant, LaidDown, Method, Revocation};
 use crate::codec::mqtt::ReasonCode;
@@ -182,13 +183,16 @@ impl Core {
         }
     }
 
-    /// Who belongs to a tenant, or has spoken for it.
+    /// Who belongs to a tenant, has spoken for it, or asks something of it over HTTP.
     fn connections_of_tenant(&self, tenant: &str) -> Vec<ConnectionKey> {
         let is_of_tenant = |app: &AppId| *self.catalogue.app(*app).tenant == *tenant;
         let connections = self.connections.iter().filter(|(_, connection)| {
             let belongs = connection.client.as_ref().is_some_and(|c| *c.grant.tenant == *tenant);
             let spoken = connection.spoken.as_ref();
-            belongs || spoken.is_some_and(|spoken| spoken.apps.iter().any(is_of_tenant))
+            let asks = connection.http().and_then(Http::app);
+            belongs
+                || spoken.is_some_and(|spoken| spoken.apps.iter().any(is_of_tenant))
+                || asks.is_some_and(|app| is_of_tenant(&app))
         });
         connections.map(|(index, connection)| connection.key(index as u32)).collect()
     }

@@ -82,9 +82,9 @@ impl Core {
             return Some(connection.since_ms + u64::from(self.settings.connect_timeout_ms));
         }
         if let Some(http) = connection.http() {
-            let timeout_ms = match connection.pending.is_empty() {
-                true => self.settings.http.idle_timeout_ms,
-                false => self.settings.http.request_timeout_ms,
+            let timeout_ms = match connection.awaits_bytes() {
+                true => self.settings.http.request_timeout_ms,
+                false => self.settings.http.idle_timeout_ms,
             };
             let deadline_ms = connection.since_ms + u64::from(timeout_ms);
             return Some(http.answer_by_ms().unwrap_or(deadline_ms));

@@ -1,6 +1,6 @@
 //! Responses: the answers of extension services, and those of ours.
 
-use super::Exchange;
+use super::{Carried, Exchange};
 use crate::codec::avro::ExtensionData;
 use crate::codec::kp1::{self, Outcome};
 use crate::session::Refused;
@@ -16,9 +16,25 @@ const CONTENT_TYPE: &str = "application/json";
 /// What an extension answers that no client of HTTP can be told.
 const BAD_GATEWAY: i32 = 502;
 
+impl Carried {
+    fn is_answered_by(&self, data: &ExtensionData<'_>, extension: ExtensionId) -> bool {
+        let endpoint_id = self.endpoint.as_ref().map(|grant| &*grant.endpoint_id);
+        if self.extension != extension || endpoint_id != data.endpoint_id {
+            return false;
+        }
+        match data.app_version_name {
+            Some(name) if *name != *self.app_version => false,
+            // Of an instance that knows no endpoints, version and path are all that tells clients
+            // apart who have chosen the same request id.
+            None if endpoint_id.is_none() => false,
+            _ => endpoint_id.is_some() || *data.resource_path == *self.resource_path,
+        }
+    }
+}
+
 impl Core {
     /// The connection whose request this answers, by its request id: the correlationId need not be
-    /// echoed. Nobody answers for another endpoint or instance than was asked.
+    /// echoed. Nobody answers for another endpoint, application version or instance than was asked.
     pub(in crate::shard) fn exchange_answered_by(
         &self,
         data: &ExtensionData<'_>,
@@ -27,9 +43,7 @@ impl Core {
         let request_id = u32::try_from(data.request_id?).ok()?;
         let key = self.exchanges.find(request_id)?;
         let exchange = self.find(key)?.http()?.exchange.as_ref()?;
-        let carried = exchange.carried.as_ref()?;
-        let endpoint_id = carried.endpoint.as_ref().map(|grant| &*grant.endpoint_id);
-        (carried.extension == extension && endpoint_id == data.endpoint_id).then_some(key)
+        exchange.carried.as_ref()?.is_answered_by(data, extension).then_some(key)
     }
 
     /// An extension service has answered a request.
@@ -87,7 +101,8 @@ impl Core {
         let Some(exchange) = self.end_exchange(index) else { return };
         let may_stay = exchange.keeps_alive && !self.is_draining();
         let connection = &self.connections[index as usize];
-        let keeps_alive = may_stay && (!connection.peer_closed || !connection.pending.is_empty());
+        let more_has_come = exchange.has_successor || !connection.pending.is_empty();
+        let keeps_alive = may_stay && (!connection.peer_closed || more_has_come);
         self.write_response(index, status_code, body, keeps_alive);
         if !keeps_alive {
             return self.close(index, CloseReason::Completed);
@@ -135,7 +150,7 @@ impl Core {
     /// A deadline of a connection that speaks HTTP is over.
     pub(in crate::shard) fn expire_http(&mut self, index: u32) {
         let connection = &self.connections[index as usize];
-        let (is_answering, is_quiet) = (connection.is_answering(), connection.pending.is_empty());
+        let (is_answering, is_quiet) = (connection.is_answering(), !connection.awaits_bytes());
         if is_answering {
             let why = "no answer from the extension service in time";
             self.last_response(index, 504, why, CloseReason::AnswerTimeout);
@@ -154,9 +169,10 @@ impl Core {
             CloseReason::Revoked | CloseReason::NotAuthorized => (401, "no longer authorized"),
             _ => return,
         };
-        if self.end_exchange(index).is_some() {
-            self.write_last_response(index, status_code, why);
-        }
+        let Some(exchange) = self.end_exchange(index) else { return };
+        // Whether what was carried was also processed, nobody knows here.
+        let status_code = if exchange.carried.is_some() { 504 } else { status_code };
+        self.write_last_response(index, status_code, why);
     }
 
     /// The client's certificate is not good, or nobody can say.

@@ -7,11 +7,12 @@ mod requests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use super::correlation::ConnectionKey;
 use crate::auth::Grant;
-use crate::session::catalogue::ExtensionId;
+use crate::session::catalogue::{AppId, ExtensionId};
 use crate::transport::http::{self, RequestReader};
 
 /// Request ids that we make begin here, so that they seldom meet those that devices choose.
@@ -34,8 +35,12 @@ pub(super) struct Exchange {
     request_id: u32,
     /// Whether another request may follow on the connection.
     keeps_alive: bool,
+    /// Whether bytes of another one had come when it was taken.
+    has_successor: bool,
     /// When it is answered 504, in milliseconds of the shard's clock.
     until_ms: u64,
+    /// The application that it is for; `None`: that is not known, yet.
+    app: Option<AppId>,
     /// What it was carried for; `None`: it was not, yet.
     carried: Option<Carried>,
 }
@@ -44,8 +49,10 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 struct Carried {
     extension: ExtensionId,
+    app_version: Box<str>,
     /// `None` for an endpoint-unaware instance.
     endpoint: Option<Rc<Grant>>,
+    resource_path: Box<str>,
 }
 
 impl Http {
@@ -58,16 +65,28 @@ impl Http {
     pub fn answer_by_ms(&self) -> Option<u64> {
         self.exchange.as_ref().map(|exchange| exchange.until_ms)
     }
+
+    /// The application that the request is for which is being answered.
+    pub fn app(&self) -> Option<AppId> {
+        self.exchange.as_ref()?.app
+    }
 }
 
 /// The requests of a shard that are being answered, by their request ids.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Exchanges {
     open: HashMap<u32, ConnectionKey, foldhash::fast::RandomState>,
     last: u32,
 }
 
 impl Exchanges {
+    /// None yet. Their ids begin anywhere: the answer to a request from before a restart must not be
+    /// taken for the answer to another one, and nobody can guess them.
+    pub(super) fn new() -> Self {
+        let last = std::hash::RandomState::new().hash_one(0) as u32;
+        Self { open: HashMap::default(), last }
+    }
+
     /// Begins one; its request id.
     fn begin(&mut self, connection: ConnectionKey) -> u32 {
         loop {
@@ -120,7 +139,7 @@ mod tests {
     #[test]
     fn request_ids_fit_4_esp_and_are_not_given_twice_while_they_are_in_use() {
         let connection = ConnectionKey { index: 1, generation: 1 };
-        let mut exchanges = Exchanges { last: u32::MAX, ..Exchanges::default() };
+        let mut exchanges = Exchanges { last: u32::MAX, ..Exchanges::new() };
         let first = exchanges.begin(connection);
         assert_eq!(first, REQUEST_IDS_FROM);
         exchanges.last = first - 1;

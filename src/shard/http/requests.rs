@@ -33,6 +33,17 @@ impl Connection {
     pub(in crate::shard) fn is_answering(&self) -> bool {
         self.http().is_some_and(Http::is_answering)
     }
+
+    /// Whether a request has begun to come and its rest is read.
+    pub(in crate::shard) fn awaits_bytes(&self) -> bool {
+        !self.pending.is_empty() && self.hold != Hold::Output
+    }
+
+    /// Whether a request of it is being answered that has gone to NATS.
+    pub(in crate::shard) fn is_answering_what_was_carried(&self) -> bool {
+        let exchange = self.http().and_then(|http| http.exchange.as_ref());
+        exchange.is_some_and(|exchange| exchange.carried.is_some())
+    }
 }
 
 impl Core {
@@ -84,7 +95,8 @@ impl Core {
                     self.touch(index);
                 }
                 Ok(Read::Request(request)) => {
-                    self.begin_exchange(index, request.keeps_alive);
+                    let has_successor = request.bytes < pending.len();
+                    self.begin_exchange(index, request.keeps_alive, has_successor);
                     self.request(index, &pending[request.path], &pending[request.body]);
                     self.put_back(index, pending, request.bytes);
                 }
@@ -144,15 +156,27 @@ impl Core {
         true
     }
 
-    fn begin_exchange(&mut self, index: u32, keeps_alive: bool) {
+    fn begin_exchange(&mut self, index: u32, keeps_alive: bool, has_successor: bool) {
         let until_ms = self.now.ms + u64::from(self.settings.http.answer_timeout_ms);
         let connection = &mut self.connections[index as usize];
         let key = connection.key(index);
         let Some(http) = connection.http_mut() else { return };
         let request_id = self.exchanges.begin(key);
-        http.exchange = Some(Exchange { request_id, keeps_alive, until_ms, carried: None });
+        http.exchange = Some(Exchange {
+            request_id,
+            keeps_alive,
+            has_successor,
+            until_ms,
+            app: None,
+            carried: None,
+        });
         self.counters.http_exchanges.set(self.exchanges.len() as u64);
         self.check_by(index, until_ms);
+    }
+
+    /// The exchange of a connection, if a request of it is being answered.
+    fn exchange_mut(&mut self, index: u32) -> Option<&mut Exchange> {
+        self.connections[index as usize].http_mut()?.exchange.as_mut()
     }
 
     /// A whole request: carries it, or answers why not.
@@ -182,7 +206,12 @@ impl Core {
     fn drop_request(&mut self, index: u32, path: &str, dropped: Drop) {
         self.counters.dropped(dropped.reason());
         self.log_dropped(index, path, dropped.reason());
-        self.respond_error(index, dropped.status_code(), dropped.phrase());
+        let status_code = match dropped.reason() {
+            // What a provider says that cannot tell would pass for the extension service's word.
+            DropReason::TokenUnvalidated => 503,
+            _ => dropped.status_code(),
+        };
+        self.respond_error(index, status_code, dropped.phrase());
     }
 
     fn park_request(&mut self, index: u32, ask: u64, path: &str, body: &[u8]) {
@@ -226,6 +255,9 @@ impl Core {
     fn try_request(&mut self, index: u32, path: &str, body: &[u8]) -> Result<(), Stop> {
         let catalogue = self.catalogue.clone();
         let target = resolve(&catalogue, path)?;
+        if let Some(exchange) = self.exchange_mut(index) {
+            exchange.app = Some(target.app);
+        }
         if !self.link_is_up {
             return Err(Stop::Drop(Drop::unavailable(DropReason::UplinkUnavailable)));
         }
@@ -250,14 +282,16 @@ impl Core {
         if self.ledger.borrow().is_full() {
             return Err(Stop::Drop(Drop::unavailable(DropReason::UplinkFull)));
         }
-        let connection = &mut self.connections[index as usize];
-        let key = connection.key(index);
-        let http = connection.http_mut();
-        let Some(exchange) = http.and_then(|http| http.exchange.as_mut()) else { return Ok(()) };
+        let key = self.connections[index as usize].key(index);
+        let Some(exchange) = self.exchange_mut(index) else { return Ok(()) };
         // In place of the client's own, if it gave one.
         let target = Target { request_id: Some(exchange.request_id), ..target };
-        let (extension, endpoint_id) = (target.extension, endpoint.as_ref());
-        exchange.carried = Some(Carried { extension, endpoint: endpoint.clone() });
+        exchange.carried = Some(Carried {
+            extension: target.extension,
+            app_version: target.app_version.into(),
+            endpoint: endpoint.clone(),
+            resource_path: target.resource_path.into(),
+        });
         let tag = Tag {
             connection: key.index,
             generation: key.generation,
@@ -265,7 +299,7 @@ impl Core {
             qos: 0,
             has_request_id: true,
         };
-        let endpoint_id = endpoint_id.map(|grant| &*grant.endpoint_id);
+        let endpoint_id = endpoint.as_ref().map(|grant| &*grant.endpoint_id);
         self.append_unclaimed(&target, endpoint_id, (key, None), body, Some(tag))
             .map_err(Stop::Drop)
     }

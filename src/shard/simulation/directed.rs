@@ -26,7 +26,7 @@ pub(super) struct Rig {
     pub(super) core: Core,
     pub(super) ring: Ring,
     /// Whether sends go through.
-    reads: bool,
+    pub(super) reads: bool,
     pub(super) heard: HashMap<u32, Vec<u8>>,
     pub(super) reports: Receiver<Report>,
 }

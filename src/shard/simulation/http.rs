@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::directed::{Rig, message};
 use super::judged;
 use super::setup::{HTTP, HTTPS, Setup};
-use crate::auth::{LaidDown, Provider, Rejection, Requirement, Verdict};
+use crate::auth::{LaidDown, Provider, Rejection, Requirement, Revocation, Verdict};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::shard::connection::Hold;
 use crate::shard::mail::Mail;
@@ -81,6 +81,7 @@ fn error(status_code: u16, reason: &str) -> (u16, String) {
 #[derive(Debug, Clone)]
 struct Asked {
     correlation_id: String,
+    app_version: Option<String>,
     endpoint_id: Option<String>,
     path: String,
     request_id: i32,
@@ -101,6 +102,7 @@ fn taken(rig: &mut Rig) -> Vec<Asked> {
             let data = ClientData::decode(&line[end + 2..end + 2 + size]).expect("a ClientData");
             asked.push(Asked {
                 correlation_id: data.correlation_id.to_owned(),
+                app_version: Some(data.app_version_name.to_owned()),
                 endpoint_id: data.endpoint_id.map(str::to_owned),
                 path: data.resource_path.to_owned(),
                 request_id: data.request_id.unwrap_or_default(),
@@ -133,7 +135,7 @@ fn answer(rig: &mut Rig, asked: &Asked, status_code: i32, payload: &str, reason:
         correlation_id: &asked.correlation_id,
         timestamp_ms: 0,
         timeout_ms: 0,
-        app_version_name: Some("v1"),
+        app_version_name: asked.app_version.as_deref(),
         extension_instance_name: Some(extension),
         endpoint_id: asked.endpoint_id.as_deref(),
         resource_path: &asked.path,
@@ -272,10 +274,16 @@ fn an_answer_without_the_correlation_id_finds_its_request_and_no_other() {
     tell(&mut rig, other, post(PATH, "[]"));
     let asked = taken(&mut rig);
     let anonymous = Asked { correlation_id: String::new(), ..asked[1].clone() };
-    // Of another endpoint: a device that has guessed the id.
-    let forged = Asked { endpoint_id: Some("e1".to_owned()), ..anonymous.clone() };
-    answer(&mut rig, &forged, 200, "forged", None);
-    assert!(heard(&mut rig, other).is_empty());
+    // Of another endpoint, or of another tenant's: a device that has guessed the id.
+    for forged in [
+        Asked { endpoint_id: Some("e1".to_owned()), ..anonymous.clone() },
+        Asked { app_version: Some("v2".to_owned()), ..anonymous.clone() },
+    ] {
+        answer(&mut rig, &forged, 200, "forged", None);
+        assert!(heard(&mut rig, other).is_empty());
+    }
+    // Which version it was need not be said where the endpoint is.
+    let anonymous = Asked { app_version: None, ..anonymous };
     answer(&mut rig, &anonymous, 200, "good", None);
     assert_eq!(heard_one(&mut rig, other), (200, "good".to_owned()));
     // A second time: nobody waits for it.
@@ -283,6 +291,25 @@ fn an_answer_without_the_correlation_id_finds_its_request_and_no_other() {
     assert!(heard(&mut rig, other).is_empty() && !rig.heard.contains_key(&device));
     answer(&mut rig, &asked[0], 200, "first", None);
     assert_eq!(heard_one(&mut rig, index), (200, "first".to_owned()));
+}
+
+#[test]
+fn an_instance_that_knows_no_endpoints_answers_by_version_path_and_request_id() {
+    let mut rig = rig();
+    let index = opened(&mut rig);
+    tell(&mut rig, index, post("/kp1/v1/tsx/time", "[]"));
+    let asked = Asked { correlation_id: String::new(), ..taken_one(&mut rig) };
+    assert_eq!(asked.endpoint_id, None);
+    for forged in [
+        Asked { app_version: Some("v2".to_owned()), ..asked.clone() },
+        Asked { app_version: None, ..asked.clone() },
+        Asked { path: "/date".to_owned(), ..asked.clone() },
+    ] {
+        answer(&mut rig, &forged, 200, "forged", None);
+        assert!(heard(&mut rig, index).is_empty());
+    }
+    answer(&mut rig, &asked, 200, "good", None);
+    assert_eq!(heard_one(&mut rig, index), (200, "good".to_owned()));
 }
 
 #[test]
@@ -447,7 +474,7 @@ fn the_last_request_of_a_connection_ends_it() {
 }
 
 #[test]
-fn a_shard_that_stops_waits_for_answers_and_then_says_503() {
+fn a_shard_that_stops_waits_for_answers_and_then_says_504() {
     let mut rig = rig();
     let (first, second, idle) = (opened(&mut rig), opened(&mut rig), opened(&mut rig));
     tell(&mut rig, first, post(PATH, "1"));
@@ -464,8 +491,85 @@ fn a_shard_that_stops_waits_for_answers_and_then_says_503() {
     rig.core.say_goodbye_to_all();
     rig.turn();
     let told = heard(&mut rig, second);
-    assert!(told.len() == 1 && told[0].status == 503 && told[0].is_last, "{told:?}");
+    // Not 503: it was carried.
+    assert!(told.len() == 1 && told[0].status == 504 && told[0].is_last, "{told:?}");
     assert!(heard(&mut rig, idle).is_empty());
+}
+
+#[test]
+fn what_was_not_carried_when_the_shard_stops_is_503() {
+    let (mut rig, desk) = judged::rig(|_| {});
+    let index = opened(&mut rig);
+    tell(&mut rig, index, post("/kp1/v1/dcx/token/json", "1"));
+    desk.one();
+    rig.core.mail(Mail::Drain);
+    rig.turn();
+    rig.core.now.ms += 6000;
+    assert!(rig.core.goodbyes_are_due());
+    rig.core.say_goodbye_to_all();
+    rig.turn();
+    let told = heard(&mut rig, index);
+    assert!(told.len() == 1 && told[0].status == 503 && told[0].is_last, "{told:?}");
+}
+
+#[test]
+fn requests_behind_one_that_is_refused_are_taken_also_when_the_client_has_closed_its_side() {
+    let mut rig = rig();
+    let index = opened(&mut rig);
+    let said = [post(PATH, "1"), post("/nowhere", "2"), post(PATH, "3")].concat();
+    tell(&mut rig, index, said);
+    let first = taken_one(&mut rig);
+    rig.leave(index, false);
+    answer(&mut rig, &first, 200, "1", None);
+    let third = taken_one(&mut rig);
+    assert_eq!(third.payload, "3");
+    answer(&mut rig, &third, 200, "3", None);
+    let told = heard(&mut rig, index);
+    let statuses: Vec<_> = told.iter().map(|told| (told.status, told.is_last)).collect();
+    assert_eq!(statuses, [(200, false), (404, false), (200, true)]);
+}
+
+#[test]
+fn what_waits_for_a_tenant_that_is_unregistered_is_401() {
+    let (mut rig, desk) = judged::rig(|_| {});
+    let (index, other) = (opened(&mut rig), opened(&mut rig));
+    tell(&mut rig, index, post("/kp1/v1/dcx/token/json", "1"));
+    desk.one();
+    tell(&mut rig, other, post("/kp1/v2/dcx/token/json", "1"));
+    let asked_of_other = desk.one();
+    rig.core.mail(Mail::Revoked(Arc::new(Revocation::Tenant { tenant: "acme".into() })));
+    rig.turn();
+    assert_eq!(heard_one(&mut rig, index), error(401, "no longer authorized"));
+    assert!(heard(&mut rig, other).is_empty(), "another tenant's");
+    judged::answer(&mut rig, asked_of_other, judged::good("e7"));
+    assert_eq!(taken(&mut rig).len(), 1);
+}
+
+#[test]
+fn a_provider_that_cannot_tell_is_503_whatever_it_says() {
+    let (mut rig, desk) = judged::rig(|setup| setup.settings.auth.asks.attempts_max = 1);
+    let index = opened(&mut rig);
+    for status_code in [500, 502, 504, 0] {
+        tell(&mut rig, index, post("/kp1/v1/dcx/token/json", "1"));
+        let why = Verdict::Rejected(Rejection::new(status_code, "cannot tell"));
+        judged::answer(&mut rig, desk.one(), why);
+        assert_eq!(heard_one(&mut rig, index), error(503, "cannot tell"));
+    }
+}
+
+#[test]
+fn who_does_not_read_its_responses_is_not_said_to_dawdle() {
+    let mut setup = Setup::plain();
+    setup.settings.policy.outbound_bytes_max = 100;
+    let mut rig = Rig::new(&setup);
+    let index = opened(&mut rig);
+    rig.reads = false;
+    tell(&mut rig, index, [post("/nowhere", "1"), post(PATH, "2")].concat());
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Output);
+    rig.pass(15_000);
+    assert_eq!(rig.why_closed(index), None);
+    rig.pass(8000);
+    assert_eq!(rig.why_closed(index), Some(CloseReason::IdleTimeout));
 }
 
 #[test]
