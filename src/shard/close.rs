@@ -1,6 +1,6 @@
 //! The end of a connection, as far as the core is concerned: what it held is given up.
 
-use super::connection::{Entering, Hold, Life, Transport};
+use super::connection::{Entering, Hold, Life};
 use super::core::Core;
 use super::correlation::ConnectionKey;
 use super::registry::Place;
@@ -19,8 +19,6 @@ impl Core {
         self.end_exchange(index);
         self.counters.closed(reason);
         let connection = &mut self.connections[index as usize];
-        let was_shaking = matches!(&connection.transport, Transport::Tls(tls)
-            if tls.session.is_handshaking());
         connection.life = Life::Closing;
         connection.close_reason = Some(reason);
         connection.hold = Hold::None;
@@ -46,9 +44,7 @@ impl Core {
         }
         self.check_at(index, self.now.ms + super::LINGER_MS_MAX);
         self.touch(index);
-        if was_shaking {
-            self.handshake_ended();
-        }
+        self.end_handshake(index);
         tracing::debug!(shard = self.number, connection = index, %reason, "connection closed");
     }
 

@@ -113,6 +113,9 @@ pub struct Tls {
     pub profile: Arc<Profile>,
     /// Whether the next step of its handshake is queued.
     pub is_queued: bool,
+    /// Whether its handshake counts among those under way, which it does until it is over or the
+    /// connection ends.
+    pub is_under_way: bool,
 }
 
 /// See the module's documentation. Buffers are taken from the shard's pool when needed, so that a
@@ -264,6 +267,11 @@ impl Connection {
             Transport::Waiting(_) => true,
             Transport::Tls(tls) => tls.session.is_handshaking(),
         }
+    }
+
+    /// Whether what has come waits for the next step of its handshake.
+    pub fn awaits_step(&self) -> bool {
+        matches!(&self.transport, Transport::Tls(tls) if tls.is_queued)
     }
 
     /// Whether anything is to be sent: packets, or what a layer below has to say itself.

@@ -541,8 +541,10 @@ impl Core {
                 connection.hold,
                 Hold::Uplink | Hold::Window | Hold::Parked | Hold::Entering | Hold::Exchange
             );
-        // The same goes for one that waits for the response to its request.
-        let must_carry = must_carry || !failed && connection.is_answering();
+        // The same goes for one that waits for the response to its request, and for what came with
+        // the end of a handshake.
+        let must_carry =
+            must_carry || !failed && (connection.is_answering() || connection.awaits_step());
         let reason = if failed { CloseReason::PeerReset } else { CloseReason::PeerClosed };
         if connection.life == Life::Open && !must_carry {
             self.close(index, reason);

@@ -120,9 +120,11 @@ impl Core {
             return self.pool.give(bytes);
         };
         connection.transport = Transport::Waiting(profile);
-        // Kept until the handshake may begin.
-        connection.pending = bytes;
         self.begin_tls(index);
+        if !bytes.is_empty() {
+            self.take_ciphertext(index, &mut bytes);
+        }
+        self.pool.give(bytes);
     }
 
     fn header_failed(&mut self, index: u32, reason: CloseReason, why: &dyn std::fmt::Display) {

@@ -1,22 +1,38 @@
 //! Connections behind TLS: their handshakes, and what comes and goes through them.
 
-use super::connection::{Entering, Hold, Life, Tls, Transport};
+use super::connection::{Connection, Entering, Hold, Life, Tls, Transport};
 use super::core::Core;
 use super::correlation::ConnectionKey;
 use super::doors::Speaks;
 use super::handshakes::STEPS_PER_TURN_MAX;
 use crate::telemetry::CloseReason;
 use crate::tls::Profile;
-use crate::transport::tls::{TlsSession, failure};
+use crate::transport::tls::{PARTIAL_BYTES_MAX, TlsSession, failure};
 
 /// What is said of a client whose TLS has failed.
 const LOG_FAILED: &str = "TLS with a client failed";
 
 impl Core {
-    /// A connection begins with TLS.
+    /// A connection begins with TLS, once its client says something: whoever is silent is in
+    /// nobody's way.
     pub(super) fn begin_tls(&mut self, index: u32) {
-        self.check_at(index, self.now.ms + u64::from(self.settings.tls_handshake_timeout_ms));
-        self.guard(index, |core| core.begin_handshake(index));
+        let since_ms = self.connections[index as usize].since_ms;
+        self.check_at(index, since_ms + u64::from(self.settings.tls_handshake_timeout_ms));
+    }
+
+    /// Ciphertext has come from a connection whose handshake has not begun.
+    fn take_hello(&mut self, index: u32, ciphertext: &[u8]) {
+        let connection = &mut self.connections[index as usize];
+        if connection.pending.len() + ciphertext.len() > PARTIAL_BYTES_MAX {
+            return self.after_tls(index, Err(rustls::Error::PeerSentOversizedRecord));
+        }
+        if connection.pending.capacity() == 0 {
+            connection.pending = self.pool.take();
+        }
+        connection.pending.extend_from_slice(ciphertext);
+        if connection.hold == Hold::None {
+            self.begin_handshake(index);
+        }
     }
 
     /// Begins a handshake, or lets it wait unread until it may begin.
@@ -26,6 +42,7 @@ impl Core {
         let key = connection.key(index);
         if !self.handshakes.try_begin() {
             self.connections[index as usize].hold = Hold::Handshake;
+            self.touch(index);
             let Self { handshakes, connections, .. } = self;
             handshakes.wait(key, connections.len(), |key| {
                 let connection = connections.get(key.index as usize);
@@ -43,15 +60,13 @@ impl Core {
         match TlsSession::new(config.clone()) {
             Ok(session) => {
                 let connection = &mut self.connections[index as usize];
-                let tls = Tls { session, profile, is_queued: false };
+                let tls = Tls { session, profile, is_queued: false, is_under_way: true };
                 connection.transport = Transport::Tls(Box::new(tls));
                 connection.hold = Hold::None;
-                let mut early = std::mem::take(&mut connection.pending);
+                let mut hello = std::mem::take(&mut connection.pending);
                 self.touch(index);
-                if !early.is_empty() {
-                    // Came with a PROXY header.
-                    self.take_ciphertext(index, &mut early);
-                }
+                self.take_ciphertext(index, &mut hello);
+                self.pool.give(hello);
             }
             Err(error) => {
                 self.handshakes.end();
@@ -61,11 +76,19 @@ impl Core {
         }
     }
 
-    /// A handshake is over, one way or the other: who has waited longest may begin.
-    pub(super) fn handshake_ended(&mut self) {
+    /// The handshake of a connection, if it is under way, is over, one way or the other: who has
+    /// waited longest may begin.
+    pub(super) fn end_handshake(&mut self, index: u32) {
+        let Transport::Tls(tls) = &mut self.connections[index as usize].transport else { return };
+        // What rustls says is not asked: a handshake may be over and the connection have failed, by
+        // one and the same flight of the client.
+        if !std::mem::take(&mut tls.is_under_way) {
+            return;
+        }
         self.handshakes.end();
         while let Some(key) = self.handshakes.next_waiting() {
-            if self.find(key).is_some_and(|connection| connection.life == Life::Open) {
+            let waits = |c: &Connection| c.life == Life::Open && c.hold == Hold::Handshake;
+            if self.find(key).is_some_and(waits) {
                 self.begin_handshake(key.index);
             }
         }
@@ -79,7 +102,11 @@ impl Core {
             return;
         }
         let key = connection.key(index);
-        let Transport::Tls(tls) = &mut connection.transport else { return };
+        let tls = match &mut connection.transport {
+            Transport::Tls(tls) => tls,
+            Transport::Waiting(_) => return self.take_hello(index, ciphertext),
+            Transport::Plain | Transport::Proxied { .. } | Transport::Taken => return,
+        };
         if tls.session.is_handshaking() {
             let outcome = tls.session.keep(ciphertext);
             if !std::mem::replace(&mut tls.is_queued, true) {
@@ -112,18 +139,22 @@ impl Core {
         // A client may say more than the end of its handshake.
         let mut plain = Vec::new();
         let outcome = tls.session.receive(&mut [], |more| plain.extend_from_slice(more));
-        let is_over = outcome.is_ok() && !tls.session.is_handshaking();
-        if is_over {
+        if outcome.is_ok() && !tls.session.is_handshaking() {
             let counters = &self.counters.tls_handshakes;
             counters[usize::from(tls.session.is_resumed())].add(1);
             let profile = tls.profile.clone();
-            self.handshake_ended();
+            self.end_handshake(index);
             self.introduce(index, &profile);
             if !plain.is_empty() {
                 self.take_framed(index, &mut plain);
             }
         }
         self.after_tls(index, outcome);
+        let connection = &self.connections[index as usize];
+        let is_done = connection.hold == Hold::None && !connection.is_answering();
+        if connection.peer_closed && is_done {
+            self.close(index, CloseReason::PeerClosed);
+        }
     }
 
     /// The handshake is over: CONNECT is waited for, and the client's certificate, if it has shown
@@ -144,7 +175,10 @@ impl Core {
                     fingerprint = &*certificate.details.fingerprint,
                     "client certificate verified"
                 );
-                connection.entering = Some(Box::new(Entering::Presenting(certificate)));
+                // Where a proxy has passed on its client's, this one is the proxy's own.
+                if connection.entering.is_none() {
+                    connection.entering = Some(Box::new(Entering::Presenting(certificate)));
+                }
             }
             Some(Err(why)) => {
                 self.log_tls_failed(index, &why);

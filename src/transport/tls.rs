@@ -14,7 +14,7 @@ use crate::telemetry::TlsFailure;
 
 /// What may be kept of ciphertext that is no whole record or handshake message yet: a handshake
 /// message of 64 KiB, the most that rustls takes, in records, and what one read may bring beyond.
-const PARTIAL_BYTES_MAX: usize = 192 * 1024;
+pub const PARTIAL_BYTES_MAX: usize = 192 * 1024;
 /// Bytes that protecting one record adds: header, explicit nonce (1.2), content type (1.3), tag.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 /// Plaintext bytes of one record (RFC 8446 §5.1).
@@ -301,11 +301,14 @@ fn write(
 pub(crate) mod testing {
     use super::*;
     use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::WebPkiClientVerifier;
     use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
     use std::sync::LazyLock;
 
     pub struct Configs {
         pub server: Arc<ServerConfig>,
+        /// One that wants to see the certificate of its clients, and a client that shows it.
+        pub mutual: (Arc<ServerConfig>, Arc<ClientConfig>),
         /// Of TLS 1.2, of TLS 1.3.
         pub clients: [Arc<ClientConfig>; 2],
     }
@@ -315,9 +318,27 @@ pub(crate) mod testing {
         let chain = vec![made.cert.der().clone()];
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let server = ServerConfig::builder_with_provider(provider.clone())
+        let server = || {
+            ServerConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(chain[0].clone()).expect("a root");
+        let roots = Arc::new(roots);
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let mutual = server()
+            .with_client_cert_verifier(verifier.expect("a verifier"))
+            .with_single_cert(chain.clone(), key.clone_key())
+            .expect("a certificate");
+        let shows = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .expect("a certificate");
+        let server = server()
             .with_no_client_auth()
             .with_single_cert(chain.clone(), key)
             .expect("a certificate");
@@ -334,7 +355,7 @@ pub(crate) mod testing {
             Arc::new(config)
         };
         let clients = [client(&rustls::version::TLS12), client(&rustls::version::TLS13)];
-        Configs { server: Arc::new(server), clients }
+        Configs { server: Arc::new(server), mutual: (Arc::new(mutual), Arc::new(shows)), clients }
     });
 }
 

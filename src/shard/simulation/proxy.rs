@@ -10,7 +10,7 @@ use super::setup::{PROXIED, PROXIED_TLS, Setup, UNLISTED};
 use super::wire::{self, Connect};
 use crate::auth::{Provider, Question, Rejection, Throttle, Transport, Verdict, throttle};
 use crate::telemetry::CloseReason;
-use crate::tls::{Profile, Slot};
+use crate::tls::{PeerCertificate, Profile, Slot};
 use crate::transport::proxy::testing::{binary, tls};
 use crate::transport::tls::testing::CONFIGS;
 
@@ -71,10 +71,12 @@ fn tls_behind_the_header_works_also_when_its_handshake_has_to_wait() {
     let mut rig = Rig::new(&setup);
     let mut clients: Vec<_> =
         (0..3).map(|_| super::tls::Client::at(&mut rig, PROXIED_TLS, 1)).collect();
-    for client in &mut clients {
-        // The hello comes with the header, in one piece.
-        let hello = client.hello();
-        tell(&mut rig, client.index, &[&binary(source(), &[])[..], &hello].concat());
+    for (client, cut) in clients.iter_mut().zip([0, 0, 10]) {
+        // The hello comes with the header, or a part of it later, when it waits already.
+        let said = [binary(source(), &[]), client.hello()].concat();
+        let (now, later) = said.split_at(said.len() - cut);
+        tell(&mut rig, client.index, now);
+        tell(&mut rig, client.index, later);
     }
     for client in &mut clients {
         client.hear(&mut rig);
@@ -166,6 +168,26 @@ fn a_certificate_that_the_proxy_has_verified_proves_who_the_client_is() {
     let index = opened(&mut rig, PROXIED);
     tell(&mut rig, index, &binary(source(), &tls(0, Some(b"no certificate"))));
     assert_eq!(rig.why_closed(index), Some(CloseReason::ProxyHeader));
+}
+
+#[test]
+fn behind_the_certificate_of_a_client_its_proxys_own_proves_nothing() {
+    let (mut rig, desk) = judged::rig(|setup| {
+        let profile = Profile::of(CONFIGS.mutual.0.clone());
+        setup.tls_profiles = vec![Arc::new(Slot::new(Arc::new(profile)))];
+        setup.settings.auth.client_provider = Provider::Internal;
+    });
+    let der = certificate();
+    let of_client = PeerCertificate::verified_elsewhere(&der).expect("a certificate").name;
+    for is_passed_on in [false, true] {
+        let mut client = super::tls::Client::with(&mut rig, PROXIED_TLS, CONFIGS.mutual.1.clone());
+        let header = binary(source(), &tls(0, is_passed_on.then_some(&der)));
+        tell(&mut rig, client.index, &header);
+        client.say(&mut rig, &connect(client.index));
+        let asked = desk.take();
+        let [(_, Question::Certificate { name, .. })] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!(*name == of_client, is_passed_on, "{name:?}");
+    }
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::directed::{Rig, message};
 use super::setup::{MQTTS, Setup};
 use super::wire::{self, Connect};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::handshakes::STEPS_PER_TURN_MAX;
+use crate::shard::mail::Mail;
 use crate::telemetry::{CloseReason, TlsFailure};
 use crate::tls::{Profile, Slot};
 use crate::transport::tls::testing::CONFIGS;
@@ -43,10 +44,13 @@ impl Client {
     }
 
     pub(super) fn at(rig: &mut Rig, listener: u16, version: usize) -> Self {
+        Self::with(rig, listener, CONFIGS.clients[version].clone())
+    }
+
+    pub(super) fn with(rig: &mut Rig, listener: u16, config: Arc<ClientConfig>) -> Self {
         let socket = File::open("/dev/null").expect("is there").into();
         let index = rig.core.opened(socket, listener).expect("accepted");
         let name = ServerName::try_from("gate").expect("a name");
-        let config = CONFIGS.clients[version].clone();
         let tls = ClientConnection::new(config, name).expect("a client");
         Self { index, tls, told: Vec::new(), has_ended: false }
     }
@@ -161,11 +165,19 @@ fn a_turn_takes_a_few_steps_of_handshakes_and_all_get_theirs() {
 #[test]
 fn who_may_not_begin_is_not_read_and_begins_when_another_is_done() {
     let mut rig = rig();
+    // Who is silent is in nobody's way.
+    let silent: Vec<Client> = (0..4).map(|_| Client::new(&mut rig, 0)).collect();
+    assert_eq!(rig.core.handshakes.under_way(), 0);
     let mut clients: Vec<Client> = (0..4).map(|_| Client::new(&mut rig, 0)).collect();
+    rig.turn();
+    for client in &mut clients {
+        client.send(&mut rig);
+    }
     let waiting = |client: &Client| client.hold(&rig) == Hold::Handshake;
     assert_eq!(clients.iter().map(waiting).collect::<Vec<_>>(), [false, false, true, true]);
+    assert!(silent.iter().all(|client| client.hold(&rig) == Hold::None));
     rig.turn();
-    assert!(!rig.ring.receives.contains(&clients[2].index));
+    assert!(rig.ring.cancels.contains(&clients[2].index));
     clients[0].connect(&mut rig);
     assert_eq!(clients[2].hold(&rig), Hold::None);
     assert_eq!(clients[3].hold(&rig), Hold::Handshake);
@@ -185,11 +197,14 @@ fn a_handshake_that_hangs_ends_and_holds_up_nobody() {
     let mut rig = rig();
     let hanging: Vec<Client> = (0..HANDSHAKES_MAX).map(|_| Client::new(&mut rig, 1)).collect();
     // Half a record.
-    rig.core.arrived(hanging[0].index, &mut [22, 3, 1, 2, 0, 1]);
+    for client in &hanging {
+        rig.core.arrived(client.index, &mut [22, 3, 1, 2, 0, 1]);
+    }
     let mut plain = rig.client(4, 0);
     rig.say(plain, &message(4, TOPIC, 0, 0));
     assert_eq!(rig.carry(), 1, "other connections go on");
     let mut late = Client::new(&mut rig, 1);
+    late.send(&mut rig);
     assert_eq!(late.hold(&rig), Hold::Handshake);
     rig.pass(11_000);
     for client in &hanging {
@@ -212,6 +227,62 @@ fn who_floods_the_door_before_its_turn_is_put_out() {
     rig.turn();
     assert_eq!(rig.why_closed(client.index), Some(CloseReason::TlsFailed));
     assert_eq!(rig.core.handshakes.under_way(), 0);
+}
+
+#[test]
+fn a_handshake_that_ends_with_a_failure_makes_room_like_any_other() {
+    let mut rig = rig();
+    for _ in 0..2 * HANDSHAKES_MAX {
+        let mut client = Client::new(&mut rig, 1);
+        client.send(&mut rig);
+        rig.turn();
+        client.hear(&mut rig);
+        // The end of the handshake, and in one go a record that nobody has protected.
+        let mut up = client.hello();
+        up.extend([23, 3, 3, 0, 20]);
+        up.extend([7; 20]);
+        rig.core.arrived(client.index, &mut up);
+        rig.turn();
+        assert_eq!(rig.why_closed(client.index), Some(CloseReason::TlsFailed));
+        assert_eq!(rig.core.handshakes.under_way(), 0);
+    }
+    Client::new(&mut rig, 1).connect(&mut rig);
+}
+
+#[test]
+fn a_client_that_says_all_in_one_go_and_leaves_has_said_it() {
+    let mut rig = rig();
+    let mut client = Client::new(&mut rig, 1);
+    client.send(&mut rig);
+    rig.turn();
+    client.hear(&mut rig);
+    let asked = Connect { client_id: "c".to_owned(), clean: true, ..Connect::default() };
+    let said = [wire::connect(4, &asked), message(4, TOPIC, 0, 0)].concat();
+    client.tls.writer().write_all(&said).expect("takes it");
+    client.send(&mut rig);
+    rig.leave(client.index, false);
+    assert_eq!(rig.carry(), 1);
+
+    // One that leaves in the middle is not waited for.
+    let mut client = Client::new(&mut rig, 1);
+    client.send(&mut rig);
+    rig.leave(client.index, false);
+    assert!(rig.core.connections.is_empty());
+    assert_eq!(rig.core.handshakes.under_way(), 0);
+}
+
+#[test]
+fn a_shard_that_stops_begins_no_handshake() {
+    let mut rig = rig();
+    let mut clients: Vec<Client> = (0..=HANDSHAKES_MAX).map(|_| Client::new(&mut rig, 1)).collect();
+    for client in &mut clients {
+        client.send(&mut rig);
+    }
+    rig.core.mail(Mail::Drain);
+    rig.leave(clients[0].index, true);
+    let last = &clients[HANDSHAKES_MAX];
+    assert_eq!(last.hold(&rig), Hold::Draining);
+    assert_eq!(rig.core.handshakes.under_way(), HANDSHAKES_MAX - 1);
 }
 
 #[test]
