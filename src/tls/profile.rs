@@ -254,8 +254,8 @@ impl Profile {
     /// Who has shown this verified chain, his own certificate first.
     ///
     /// # Errors
-    /// A certificate that has ended since: a resumed session brings it along from long ago. Or what
-    /// is no certificate.
+    /// A certificate that has ended since: a resumed session brings it along from long ago. One
+    /// that is of several tenants. Or what is no certificate.
     pub fn peer_certificate(
         &self,
         chain: &[CertificateDer<'_>],
@@ -265,7 +265,10 @@ impl Profile {
         if certificate.validity().not_after.timestamp() < now_s() {
             return Err("the client's certificate has expired since its session began".to_owned());
         }
-        let tenant = self.trust.as_ref().and_then(|trust| trust.tenant_of(chain));
+        let tenant = match &self.trust {
+            Some(trust) => trust.tenant_of(chain)?,
+            None => None,
+        };
         Ok(PeerCertificate {
             name: name_of(&certificate),
             details: Box::new(CertificateDetails::new(&certificate, leaf)),

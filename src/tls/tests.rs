@@ -84,6 +84,12 @@ impl Ca {
         Self { pem, der, issuer: Issuer::new(params, key) }
     }
 
+    /// A certificate of this authority's name and key that another has signed.
+    fn signed_by(&self, name: &str, other: &Self) -> CertificateDer<'static> {
+        let signed = ca_params(name).signed_by(self.issuer.key(), &other.issuer);
+        signed.expect("signs").der().clone()
+    }
+
     fn issue(&self, names: &[&str], serial: u8, last_year: i32) -> Made {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
@@ -330,6 +336,48 @@ fn a_certificate_of_a_tenants_authority_is_of_that_tenant_alone() {
         refused.to_string(),
         "TLS profile door: tenants beta and gamma have the same authority"
     );
+}
+
+#[test]
+fn nothing_in_a_chain_leads_away_from_the_tenant_that_has_signed_it() {
+    let (acme, beta, stranger) = (Ca::new("acme"), Ca::new("beta"), Ca::new("stranger"));
+    let under_acme = acme.intermediate("plant");
+    let mut world = World::new();
+    world.trust(&Ca::new("common"), ClientAuth::Required);
+    world.settings.tenant_ca_files = vec![
+        ("acme".to_owned(), world.directory.put("acme.pem", &acme.pem)),
+        ("beta".to_owned(), world.directory.put("beta.pem", &beta.pem)),
+    ];
+    let profile = world.load();
+    let made = under_acme.issue(&["device"], 3, 2100);
+    let genuine = under_acme.der.clone();
+    // Of the same name and key, but no way up.
+    let by_stranger = under_acme.signed_by("plant", &stranger);
+    let by_itself = under_acme.signed_by("plant", &under_acme);
+    let by_beta = under_acme.signed_by("plant", &beta);
+    let tenant = |others: &[&CertificateDer<'static>]| {
+        let mut chain = made.chain.clone();
+        chain.extend(others.iter().map(|other| (*other).clone()));
+        profile.peer_certificate(&chain).map(|peer| peer.tenant.map(String::from))
+    };
+    let of_acme = Ok(Some("acme".to_owned()));
+    assert_eq!(tenant(&[&genuine]), of_acme);
+    assert_eq!(tenant(&[&by_stranger, &by_itself, &genuine]), of_acme);
+    assert_eq!(tenant(&[&genuine, &by_itself, &CertificateDer::from(vec![0x30])]), of_acme);
+    let why = tenant(&[&by_beta, &genuine]).expect_err("whose is it");
+    assert_eq!(why, "the client's certificate is of tenants acme and beta both");
+    let why = tenant(&[&by_stranger, &by_itself]).expect_err("whose is it");
+    assert_eq!(why, "the client's certificate leads to no authority");
+    let why = tenant(&[&by_itself; 200]).expect_err("is not worked through");
+    assert!(why.contains("too many"), "{why}");
+    // A shaken hand says the same.
+    let mut shown = Made { chain: made.chain.clone(), ..made };
+    shown.chain.extend([by_stranger, genuine]);
+    let client = Arc::new(world.client(VERSIONS[1], Some(&shown)));
+    let (server, _) = shake(&profile, &client, "gate").expect("lets in");
+    let chain = server.peer_certificates().expect("a chain");
+    let peer = profile.peer_certificate(chain).expect("a good one");
+    assert_eq!(peer.tenant.as_deref(), Some("acme"));
 }
 
 #[test]

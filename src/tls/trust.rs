@@ -1,5 +1,6 @@
 //! Which client certificates are trusted, and for which tenant.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -9,8 +10,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Certificates between a client's and an authority that is trusted.
-const INTERMEDIATES_MAX: usize = 6;
+/// Signatures that are verified to find the tenant of one client; rustls verifies as many at most
+/// (webpki's `Budget`).
+const SIGNATURES_MAX: usize = 100;
 
 /// An authority that client certificates may come from.
 #[derive(Debug, Clone)]
@@ -70,31 +72,84 @@ impl Trust {
         builder.build().map_err(|error| format!("client certificates cannot be verified: {error}"))
     }
 
-    /// The only tenant that a client with this verified chain may be of.
+    /// The only tenant that a client with this verified chain may be of, if there is one.
     ///
-    /// Follows signatures from the client's certificate up, so that nobody gets into another
-    /// tenant by a certificate that merely lies in his chain.
-    pub(super) fn tenant_of(&self, chain: &[CertificateDer<'_>]) -> Option<&str> {
-        let parsed = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok());
-        let parsed: Vec<X509Certificate<'_>> = parsed.map(|(_, certificate)| certificate).collect();
-        let mut current = parsed.first()?;
-        for _ in 0..=INTERMEDIATES_MAX {
-            let issuer = self.authorities.iter().find(|authority| {
-                let parsed = X509Certificate::from_der(&authority.der);
-                parsed.is_ok_and(|(_, authority)| has_issued(&authority, current))
-            });
-            if let Some(authority) = issuer {
-                return authority.tenant.as_deref();
-            }
-            current = parsed.iter().find(|other| has_issued(other, current))?;
+    /// rustls does not say by which authority it has verified a chain, which may hold whatever the
+    /// client likes. So every authority is found that signatures lead to from the client's
+    /// certificate; the one that rustls has found is among them.
+    ///
+    /// # Errors
+    /// They are of several tenants, or there are none: nobody can say whose the client is.
+    pub(super) fn tenant_of(&self, chain: &[CertificateDer<'_>]) -> Result<Option<&str>, String> {
+        if self.authorities.iter().all(|authority| authority.tenant.is_none()) {
+            return Ok(None);
         }
-        None
+        let mut found = None;
+        for at in self.reached_from(chain)? {
+            let tenant = self.authorities[at].tenant.as_deref();
+            match (found, tenant) {
+                (Some(Some(one)), Some(other)) if one != other => {
+                    return Err(format!(
+                        "the client's certificate is of tenants {one} and {other} both"
+                    ));
+                }
+                // One of a tenant may also be signed by an authority of all: it stays the tenant's.
+                (Some(Some(_)), _) => {}
+                (Some(None) | None, tenant) => found = Some(tenant),
+            }
+        }
+        found.ok_or_else(|| "the client's certificate leads to no authority".to_owned())
+    }
+
+    /// The authorities that signatures lead to from the first certificate of a chain.
+    fn reached_from(&self, chain: &[CertificateDer<'_>]) -> Result<BTreeSet<usize>, String> {
+        let chain = parsed(chain.iter());
+        let authorities = parsed(self.authorities.iter().map(|authority| &authority.der));
+        let mut signatures_left = SIGNATURES_MAX;
+        let mut has_issued = |authority: &X509Certificate<'_>, issued: &X509Certificate<'_>| {
+            if authority.subject().as_raw() != issued.issuer().as_raw() {
+                return Ok(false);
+            }
+            signatures_left = usize::checked_sub(signatures_left, 1)
+                .ok_or("the client's chain has too many certificates of the same name")?;
+            Ok::<_, String>(issued.verify_signature(Some(authority.public_key())).is_ok())
+        };
+        let mut reached = BTreeSet::new();
+        // Places in the chain that have been reached, in the order in which they were.
+        let mut path = vec![0];
+        let mut next = 0;
+        while let Some(issued) =
+            path.get(next).and_then(|at| chain.get(*at)).and_then(Option::as_ref)
+        {
+            next += 1;
+            for (at, authority) in places(&authorities) {
+                if !reached.contains(&at) && has_issued(authority, issued)? {
+                    reached.insert(at);
+                }
+            }
+            for (at, other) in places(&chain) {
+                if !path.contains(&at) && has_issued(other, issued)? {
+                    path.push(at);
+                }
+            }
+        }
+        Ok(reached)
     }
 }
 
-fn has_issued(authority: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
-    authority.subject().as_raw() == certificate.issuer().as_raw()
-        && certificate.verify_signature(Some(authority.public_key())).is_ok()
+/// What is no certificate keeps its place, but is none.
+fn parsed<'a>(
+    certificates: impl Iterator<Item = &'a CertificateDer<'a>>,
+) -> Vec<Option<X509Certificate<'a>>> {
+    let read = |der: &'a CertificateDer<'a>| X509Certificate::from_der(der).ok();
+    certificates.map(|der| read(der).map(|(_, certificate)| certificate)).collect()
+}
+
+fn places<'a, 'b>(
+    certificates: &'b [Option<X509Certificate<'a>>],
+) -> impl Iterator<Item = (usize, &'b X509Certificate<'a>)> {
+    let all = certificates.iter().enumerate();
+    all.filter_map(|(at, certificate)| Some((at, certificate.as_ref()?)))
 }
 
 /// Whether two certificates are of the same name and key.
