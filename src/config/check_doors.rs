@@ -20,6 +20,7 @@ pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
         let key = "kaa.kpc.transports.mqtt.tcp.enabled";
         reading.refuse(key, "no transport is enabled: no device could connect");
     }
+    check_addresses(settings, reading);
     check_ports(settings, &listeners, reading);
     check_listeners(settings, reading);
     check_short_form(settings, reading);
@@ -42,6 +43,20 @@ pub(super) fn check_doors(settings: &Settings, reading: &mut Reading) {
     }
     for (tenant, of_tenant) in &settings.ringgate.tenants {
         check_files(&format!("ringgate.tenants.{tenant}.ca-files"), &of_tenant.ca_files, reading);
+    }
+}
+
+/// Refuses IPv4 addresses in the form of IPv6: our sockets are of one family each.
+fn check_addresses(settings: &Settings, reading: &mut Reading) {
+    let of_all = ("ringgate.listen.addresses".to_owned(), &settings.ringgate.listen.addresses);
+    let of_listeners = settings.ringgate.listeners.iter().filter_map(|(name, listener)| {
+        let addresses = listener.addresses.as_ref()?;
+        Some((format!("ringgate.listeners.{name}.addresses"), addresses))
+    });
+    for (key, addresses) in of_listeners.chain([of_all]) {
+        for address in addresses.iter().filter(|address| address.to_canonical() != **address) {
+            reading.refuse(&key, format!("{address} is {} to us", address.to_canonical()));
+        }
     }
 }
 

@@ -32,10 +32,15 @@ impl Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        let bits_max: u8 = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => bits_max,
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or_else(wrong)?,
+        };
+        // An IPv4 network in the form of IPv6 is an IPv4 network: clients are told apart like that.
+        let (address, bits) = match (address.to_canonical(), bits.checked_sub(96)) {
+            (canonical @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => (canonical, bits),
+            _ => (address, bits),
         };
         Ok(Self::Ip { address, bits })
     }
@@ -45,6 +50,8 @@ impl Network {
         match (self, client) {
             (Self::Unix, None) => true,
             (Self::Ip { address, bits }, Some(client)) => {
+                // At a socket of both families, which systemd may pass on, IPv4 looks like IPv6.
+                let client = client.to_canonical();
                 let (one, width) = number(*address);
                 let (other, other_width) = number(client);
                 let ignored = width - u32::from(*bits);
@@ -97,6 +104,11 @@ mod tests {
             ("2001:db8::/33", "2001:db8:7fff::1", true),
             ("2001:db8::/33", "2001:db8:8000::1", false),
             ("::1", "::1", true),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("10.0.0.0/8", "::ffff:11.1.2.3", false),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "11.1.2.3", false),
+            ("::/0", "::ffff:10.1.2.3", false),
             ("unix", "a unix socket", true),
             ("unix", "::1", false),
             ("::/0", "a unix socket", false),

@@ -1,7 +1,8 @@
 //! What an operator should know about settings that are valid.
 
-use super::doors::TlsProfile;
+use super::doors::{Listener, TlsProfile};
 use super::nats_url::UrlCredentials;
+use super::network::Network;
 use super::settings::Settings;
 use super::transport::Transport;
 use super::types::{ClientAuth, ClientProvider, ListenerKind, MASK, Requirement, Secret};
@@ -33,6 +34,7 @@ impl Settings {
         }
         self.notice_idle_tls(&mut notices);
         self.notice_missing_certificates(&mut notices);
+        self.notice_idle_proxies(&mut notices);
         if self.secrets().any(|secret| secret.expose() == MASK) {
             notices.push(format!(
                 "a NATS password or token is {MASK}, which is what `ringgate check` shows \
@@ -77,21 +79,24 @@ impl Settings {
 
     /// Certificates that are demanded where nobody is asked for one.
     fn notice_missing_certificates(&self, notices: &mut Vec<String>) {
-        let asks = |kind: ListenerKind| {
-            let profiles = self.tls_profiles();
-            self.listeners().iter().filter(|listener| listener.kind == kind).any(|listener| {
-                let of_listener =
-                    |profile: &&TlsProfile| listener.tls.as_ref() == Some(&profile.name);
-                let profile = profiles.iter().find(of_listener);
-                profile.is_some_and(|profile| profile.client_auth != ClientAuth::None)
-            })
+        let profiles = self.tls_profiles();
+        let brings = |listener: &Listener| {
+            let of_listener = |profile: &&TlsProfile| listener.tls.as_ref() == Some(&profile.name);
+            let profile = profiles.iter().find(of_listener);
+            let is_asked = profile.is_some_and(|profile| profile.client_auth != ClientAuth::None);
+            // A proxy that speaks TLS may pass on the certificates of its clients.
+            is_asked || !listener.proxy_protocol_from.is_empty()
+        };
+        let listeners = self.listeners();
+        let asks = |kinds: [ListenerKind; 2]| {
+            listeners.iter().any(|listener| kinds.contains(&listener.kind) && brings(listener))
         };
         for transport in Transport::ALL {
             let is_asked = match transport {
                 Transport::MqttTcp => false,
-                Transport::MqttTls => asks(ListenerKind::Mqtts),
-                Transport::MqttWs => asks(ListenerKind::Wss),
-                Transport::Http => asks(ListenerKind::Https),
+                Transport::MqttTls => asks([ListenerKind::Mqtt, ListenerKind::Mqtts]),
+                Transport::MqttWs => asks([ListenerKind::Ws, ListenerKind::Wss]),
+                Transport::Http => asks([ListenerKind::Http, ListenerKind::Https]),
             };
             if is_asked {
                 continue;
@@ -108,6 +113,19 @@ impl Settings {
                 let (word, phrase) = (transport.word(), transport.phrase());
                 notices.push(format!(
                     "{path}.require.{word} is certificate, and no client can show one by {phrase}"
+                ));
+            }
+        }
+    }
+
+    /// Proxies that nobody can be.
+    fn notice_idle_proxies(&self, notices: &mut Vec<String>) {
+        for Listener { name, unix_socket, proxy_protocol_from, .. } in self.listeners() {
+            let is_idle = unix_socket.is_some() && !proxy_protocol_from.is_empty();
+            if is_idle && !proxy_protocol_from.contains(&Network::Unix) {
+                notices.push(format!(
+                    "ringgate.listeners.{name}.proxy-protocol-from lacks `unix`: no PROXY header \
+                     is believed of who comes by a Unix socket"
                 ));
             }
         }

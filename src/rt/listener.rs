@@ -60,6 +60,8 @@ pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(OwnedFd, UnixFile)>
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     if is_socket {
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Who listens there and hangs must not make us hang.
+        probe.set_nonblocking(true)?;
         match probe.connect(&address) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
@@ -84,9 +86,14 @@ pub fn adopt(socket: &OwnedFd) -> io::Result<String> {
     if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
         return Err(io::Error::other("it does not listen for streams"));
     }
+    // Otherwise the ring would be told that nobody has come yet, instead of waiting.
+    socket.set_nonblocking(false)?;
     let address = socket.local_addr()?;
     if let Some(path) = address.as_pathname() {
         return Ok(path.display().to_string());
+    }
+    if let Some(name) = address.as_abstract_namespace() {
+        return Ok(format!("@{}", name.escape_ascii()));
     }
     socket.set_tcp_nodelay(true)?;
     Ok(address.as_socket().map_or_else(|| "unknown".to_owned(), |address| address.to_string()))
@@ -159,6 +166,36 @@ mod tests {
         assert_eq!(kind(&path), Err(io::ErrorKind::AddrInUse));
         assert_eq!(kind(&folder.join("none/mqtt.sock")), Err(io::ErrorKind::NotFound));
         std::fs::remove_dir_all(&folder).expect("removes");
+    }
+
+    #[test]
+    fn an_owner_of_a_unix_socket_that_takes_nobody_is_an_owner() {
+        let folder = std::env::temp_dir().join(format!("ringgate-full-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let path = folder.join("mqtt.sock");
+        let (_socket, _file) = listen_unix(&path, 0).expect("listens");
+        let address = SockAddr::unix(&path).expect("a path");
+        let fill = || {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+            client.set_nonblocking(true).expect("an option");
+            client.connect(&address).ok().map(|()| client)
+        };
+        let _waiting: Vec<Socket> = std::iter::from_fn(fill).take(10).collect();
+        let refused = listen_unix(&path, 16).expect_err("is taken");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_dir_all(&folder).expect("removes");
+    }
+
+    #[test]
+    fn a_socket_of_an_abstract_name_is_adopted_and_waits_for_clients() {
+        let name = format!("\0ringgate-test-{}", std::process::id());
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        socket.bind(&SockAddr::unix(&name).expect("a name")).expect("binds");
+        socket.listen(16).expect("listens");
+        socket.set_nonblocking(true).expect("an option");
+        let socket: OwnedFd = socket.into();
+        assert_eq!(adopt(&socket).expect("listens"), format!("@{}", &name[1..]));
+        assert!(!SockRef::from(&socket).nonblocking().expect("an option"));
     }
 
     #[test]

@@ -42,9 +42,11 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| of_one.contains(&errno))
 }
 
-/// The address of the peer, while it is connected.
+/// The address of the peer, while it is connected. At a socket of both families an IPv4 address
+/// looks like one of IPv6; here it does not.
 pub fn peer(socket: &OwnedFd) -> Option<SocketAddr> {
-    SockRef::from(socket).peer_addr().ok()?.as_socket()
+    let address = SockRef::from(socket).peer_addr().ok()?.as_socket()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// Whether the peer has reset the connection, so that nobody can say any more who it was.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Listener, ListenerKind, Settings};
 use crate::rt::listener::{self, UnixFile};
-use crate::shard::{Door, ListenerPlan, Speaks};
+use crate::shard::{Door, ListenerPlan, Seats, Speaks};
 use crate::transport::websocket;
 
 /// Every listening socket.
@@ -169,8 +169,8 @@ impl Opening {
     }
 }
 
-/// What holds at each listener, for each of so many shards.
-pub(super) fn plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
+/// What holds at each listener, for all shards together.
+pub(super) fn plans(settings: &Settings) -> Vec<ListenerPlan> {
     let profiles = settings.tls_profiles();
     let config::WebSocket { path, origins, frame_bytes_max } = &settings.ringgate.websocket;
     let rules = Arc::new(websocket::Rules {
@@ -191,7 +191,7 @@ pub(super) fn plans(settings: &Settings, shards: usize) -> Vec<ListenerPlan> {
         ListenerPlan {
             tls,
             speaks,
-            connections_max: listener.connections_max.div_ceil(shards),
+            seats: Seats::new(listener.connections_max),
             proxies: listener.proxy_protocol_from,
         }
     };

@@ -21,7 +21,7 @@ use crate::session::catalogue::{App, Catalogue, Extension};
 use crate::shard::mail::{self, Mailbox, Reporter};
 use crate::shard::registry::Registry;
 use crate::shard::settings::{AuthSettings, HttpSettings};
-use crate::shard::{self, Door, Parts, ShardSettings, ShardThread};
+use crate::shard::{self, Door, Parts, Seats, ShardSettings, ShardThread};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::{LinkStatus, ShardCounters};
 use crate::tls::Renewal;
@@ -138,12 +138,17 @@ impl Gateway {
         let control =
             Control::start(settings, handles_of_control, reports_received, providers, self.renewal)
                 .map_err(|error| error.to_string())?;
+        let of_all = shard_settings(settings, peers.len(), auth);
         let mut threads = Vec::new();
         let shards = mailboxes.into_iter().zip(self.doors).zip(self.cores).zip(handles);
         for (number, (((mailbox, doors), core), handle)) in (0u16..).zip(shards) {
             threads.push(shard::start(Parts {
                 number,
-                settings: shard_settings(settings, number, core, peers.len(), auth.clone()),
+                settings: ShardSettings {
+                    replica: format!("{}-{number}", of_all.replica),
+                    core,
+                    ..of_all.clone()
+                },
                 doors,
                 tls_profiles: tls_profiles.clone(),
                 catalogue: self.catalogue.clone(),
@@ -237,26 +242,21 @@ fn link_settings(settings: &Settings) -> LinkSettings {
     }
 }
 
-fn shard_settings(
-    settings: &Settings,
-    number: u16,
-    core: Option<usize>,
-    shards: usize,
-    auth: AuthSettings,
-) -> ShardSettings {
+/// What holds for each of so many shards; what they share they count together.
+fn shard_settings(settings: &Settings, shards: usize, auth: AuthSettings) -> ShardSettings {
     let ringgate = &settings.ringgate;
     let grace_ms = u64::from(settings.service.graceful_shutdown_s) * 1000;
     ShardSettings {
-        replica: format!("{}-{number}", settings.service.replica_id.as_str()),
-        core,
+        replica: settings.service.replica_id.as_str().to_owned(),
+        core: None,
         http: HttpSettings {
             body_bytes_max: ringgate.http.body_bytes_max,
             request_timeout_ms: ringgate.http.request_timeout_ms,
             answer_timeout_ms: ringgate.http.answer_timeout_ms,
             idle_timeout_ms: ringgate.http.idle_timeout_ms,
         },
-        listeners: doors::plans(settings, shards),
-        connections_max: ringgate.mqtt.connections_max.div_ceil(shards),
+        listeners: doors::plans(settings),
+        seats: Seats::new(ringgate.mqtt.connections_max),
         endpoints_max: ringgate.mqtt.endpoints_max,
         connect_timeout_ms: ringgate.mqtt.connect_timeout_ms,
         tls_handshake_timeout_ms: ringgate.tls_handshakes.timeout_ms,

@@ -88,8 +88,6 @@ pub struct Core {
     /// Subject that answers to this shard come on.
     pub(super) reply_subject: Box<str>,
     pub(super) connections: Slab<Connection>,
-    /// How many of them came in by each listener.
-    pub(super) listeners_open: Vec<usize>,
     /// By the number of the profile.
     pub(super) tls_profiles: Vec<Arc<Slot>>,
     pub(super) handshakes: Handshakes,
@@ -204,13 +202,12 @@ impl Core {
         let asks = Asks::new(auth.asks);
         let logins = Logins::new(auth.login_ttl_ms > 0);
         let tls_handshakes_max = settings.tls_handshakes_max;
-        let room = settings.connections_max.min(CONNECTIONS_ROOM);
+        let room = settings.seats.max().min(CONNECTIONS_ROOM);
         let reply_subject = subjects::replica(&settings.replica, subjects::esp::EXTENSION_DATA);
         let address = |extension: &Extension| Address::of(&extension.name, &reply_subject);
         Self {
             number,
             correlations: Correlations::new(&settings.replica),
-            listeners_open: vec![0; settings.listeners.len()],
             settings,
             addresses: catalogue.extensions().iter().map(address).collect(),
             catalogue,
@@ -288,7 +285,6 @@ impl Core {
     /// Takes a connection into the table.
     pub(super) fn insert(&mut self, socket: OwnedFd, listener: u16) -> u32 {
         self.counters.connections_accepted.add(1);
-        self.listeners_open[usize::from(listener)] += 1;
         self.next_generation = self.next_generation.wrapping_add(1);
         let connection = Connection::new(socket, listener, self.next_generation, self.now.ms);
         let index = self.connections.insert(connection) as u32;
@@ -583,7 +579,7 @@ impl Core {
     pub fn remove(&mut self, index: u32) {
         if let Some(connection) = self.connections.try_remove(index as usize) {
             self.pool.give(connection.out);
-            self.listeners_open[usize::from(connection.listener)] -= 1;
+            self.settings.give_seat_back(connection.listener);
             self.counters.connections_open.set(self.connections.len() as u64);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::connection::{Framing, Transport};
 use super::core::Core;
+use super::seats::Seats;
 use crate::auth;
 use crate::codec::mqtt::FrameError;
 use crate::config::Network;
@@ -31,8 +32,8 @@ pub struct ListenerPlan {
     pub tls: Option<u16>,
     /// What is spoken, within TLS or without.
     pub speaks: Speaks,
-    /// Connections of this shard at it.
-    pub connections_max: usize,
+    /// Places for connections at it.
+    pub seats: Seats,
     /// Proxies whose PROXY headers are believed; empty: none are read.
     pub proxies: Vec<Network>,
 }
@@ -49,9 +50,11 @@ pub enum Speaks {
 }
 
 impl ListenerPlan {
-    /// Plain MQTT.
-    pub const MQTT: Self =
-        Self { tls: None, speaks: Speaks::Mqtt, connections_max: usize::MAX, proxies: Vec::new() };
+    /// Plain MQTT, for all who come.
+    pub fn mqtt() -> Self {
+        let (speaks, seats) = (Speaks::Mqtt, Seats::new(usize::MAX));
+        Self { tls: None, speaks, seats, proxies: Vec::new() }
+    }
 }
 
 impl Core {
@@ -65,14 +68,6 @@ impl Core {
     /// (the socket is closed).
     pub fn opened(&mut self, socket: OwnedFd, listener: u16) -> Option<u32> {
         let plan = &self.settings.listeners[usize::from(listener)];
-        let open = self.listeners_open[usize::from(listener)];
-        if open >= plan.connections_max
-            || self.connections.len() >= self.settings.connections_max
-            || self.is_draining()
-        {
-            self.counters.connections_refused.add(1);
-            return None;
-        }
         let framing = match &plan.speaks {
             Speaks::Mqtt => Framing::Mqtt,
             Speaks::WebSocket(rules) => Framing::WebSocket(Box::new(WebSocket::new(rules.clone()))),
@@ -83,6 +78,10 @@ impl Core {
             // said can neither be believed nor held against anybody.
             self.counters.connections_accepted.add(1);
             self.counters.closed(CloseReason::PeerReset);
+            return None;
+        }
+        if self.is_draining() || !self.settings.take_seat(listener) {
+            self.counters.connections_refused.add(1);
             return None;
         }
         let client = match plan.proxies.is_empty() {

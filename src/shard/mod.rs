@@ -35,6 +35,7 @@ mod publish;
 mod recent;
 pub mod registry;
 mod revoke;
+mod seats;
 pub mod settings;
 #[cfg(test)]
 mod simulation;
@@ -52,6 +53,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use doors::{Door, ListenerPlan, Speaks};
+pub use seats::Seats;
 pub use settings::ShardSettings;
 pub use start::{Parts, ShardThread, start};
 

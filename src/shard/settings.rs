@@ -2,6 +2,7 @@
 
 use super::asks;
 use super::doors::ListenerPlan;
+use super::seats::Seats;
 use super::tenants::Tenants;
 use crate::auth::Provider;
 use crate::codec::avro::ConfigName;
@@ -24,8 +25,8 @@ pub struct ShardSettings {
     pub http: HttpSettings,
     /// What holds at each listener, by its number.
     pub listeners: Vec<ListenerPlan>,
-    /// Connections of this shard.
-    pub connections_max: usize,
+    /// Places for connections, whatever their listener.
+    pub seats: Seats,
     /// Endpoints one connection may speak for.
     pub endpoints_max: usize,
     /// Milliseconds from accepted to CONNECT.
@@ -55,6 +56,27 @@ pub struct ShardSettings {
     /// The topic of [`FAULT_VARIABLE`].
     #[cfg(debug_assertions)]
     pub fault_topic: Option<String>,
+}
+
+impl ShardSettings {
+    /// Takes a place for a connection at a listener, if one is free.
+    pub(super) fn take_seat(&self, listener: u16) -> bool {
+        let at_listener = &self.listeners[usize::from(listener)].seats;
+        if !at_listener.take() {
+            return false;
+        }
+        let is_taken = self.seats.take();
+        if !is_taken {
+            at_listener.give_back();
+        }
+        is_taken
+    }
+
+    /// Gives back the place of a connection.
+    pub(super) fn give_seat_back(&self, listener: u16) {
+        self.listeners[usize::from(listener)].seats.give_back();
+        self.seats.give_back();
+    }
 }
 
 /// Limits of connections that speak HTTP.

@@ -126,13 +126,13 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<(Header, usize)>, BadHeader> {
         return Err(BadHeader("it is too long"));
     }
     let Some(rest) = rest.get(..length) else { return Ok(None) };
-    let (source, extensions) = source(family_and_protocol, rest)?;
     let taken = FIXED_BYTES + length;
-    let tls = read_extensions(extensions, &bytes[..taken])?;
     if is_local {
-        // Of the proxy's own: a health check. Addresses are to be ignored.
+        // Of the proxy's own: a health check. What else it says is to be ignored.
         return Ok(Some((Header::default(), taken)));
     }
+    let (source, extensions) = source(family_and_protocol, rest)?;
+    let tls = read_extensions(extensions, &bytes[..taken])?;
     Ok(Some((Header { source, tls }, taken)))
 }
 
@@ -379,6 +379,10 @@ mod tests {
     fn a_health_check_of_the_proxy_has_no_address_of_a_client() {
         let mut said = binary(from("192.0.2.1:56324").source, &tls(0, None));
         said[12] = 0x20;
+        // A family that we do not know, and extensions that are none.
+        said[13] = 0x12;
+        said.extend([1, 2]);
+        said[15] += 2;
         assert_eq!(read(&said), Ok(Some((Header::default(), said.len()))));
         let unspecified = binary(None, &[]);
         assert_eq!(read(&unspecified), Ok(Some((Header::default(), 16))));

@@ -16,7 +16,7 @@ use ringgate::shard::core::Clerks;
 use ringgate::shard::mail::{self, Mail, MailSender, Reporter};
 use ringgate::shard::registry::Registry;
 use ringgate::shard::settings::{AuthSettings, HttpSettings};
-use ringgate::shard::{self, Door, ListenerPlan, Parts, ShardSettings, ShardThread};
+use ringgate::shard::{self, Door, ListenerPlan, Parts, Seats, ShardSettings, ShardThread};
 use ringgate::telemetry::{LinkStatus, ShardCounters};
 use ringgate::uplink::{Dialer, Limits, LinkSettings, TlsSettings};
 
@@ -101,8 +101,8 @@ fn shard_settings() -> ShardSettings {
             answer_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
         },
-        listeners: vec![ListenerPlan::MQTT],
-        connections_max: 100_000,
+        listeners: vec![ListenerPlan::mqtt()],
+        seats: Seats::new(100_000),
         endpoints_max: 1_000,
         connect_timeout_ms: 60_000,
         tls_handshake_timeout_ms: 10_000,

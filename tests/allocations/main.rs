@@ -174,8 +174,8 @@ fn answers_of_qos_0_allocate_nothing_and_those_of_qos_1_only_the_copy_kept() {
 
 /// The entry of a connection in the table of them, whose room is reserved from the start.
 const OWN_BYTES_MAX: usize = 272;
-/// Heap of an idle connection besides that, its entry in the registry of client ids and its share of
-/// every other table included. Both together are at most half a KiB (design).
+/// Heap of an idle connection besides that, its entry in the registry of client ids and its share
+/// of every other table included. Both together are at most half a KiB (design).
 const IDLE_BYTES_MAX: i64 = 512 - OWN_BYTES_MAX as i64;
 /// As [`IDLE_BYTES_MAX`], of one that has spoken for an endpoint: its route and its resolved topic
 /// come to it.

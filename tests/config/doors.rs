@@ -12,6 +12,7 @@ fn a_unix_socket_is_instead_of_addresses_and_is_one_listeners_own() {
     for (bad, why) in [
         ("a: { kind: mqtt, unix-socket: /a, addresses: [::1] }".to_owned(), "give one"),
         (format!("a: {{ kind: mqtt, unix-socket: {long} }}"), "at most 107"),
+        ("a: { kind: mqtt, addresses: ['::ffff:10.0.0.1'] }".to_owned(), "is 10.0.0.1 to us"),
         (good.replace("/run/b", "/run/a"), "is taken by ringgate.listeners.a too"),
     ] {
         let said = refused(&listener(&bad), &[]).join("\n");
@@ -32,7 +33,8 @@ fn says_what_is_configured_and_does_nothing() {
     let listener = "ringgate:
   tls:
     web: { cert-files: [FILE], key-files: [FILE], client-ca-files: [FILE], crl-files: [FILE] }
-  listeners: { web: { kind: https, tls: web } }
+  listeners:
+    web: { kind: https, tls: web }
 ";
     let said = notices(listener);
     assert!(!said.contains("used by no listener"), "{said}");
@@ -43,6 +45,11 @@ fn says_what_is_configured_and_does_nothing() {
     let asking = tenant.replace("web: { cert", "web: { client-auth: optional, cert");
     let said = notices(&asking);
     assert!(!said.contains("do nothing"), "{said}");
+    let said = notices(&format!(
+        "{listener}    side: {{ kind: mqtt, unix-socket: /run/a, \
+        proxy-protocol-from: [10.0.0.0/8] }}\n"
+    ));
+    assert!(said.contains("ringgate.listeners.side.proxy-protocol-from lacks `unix`"), "{said}");
     let demands = |what: &str| {
         notices(&format!("{asking}  auth: {{ client-provider: cap, require: {{ {what} }} }}\n"))
     };
@@ -54,4 +61,11 @@ fn says_what_is_configured_and_does_nothing() {
             format!("ringgate.auth.require.{transport} is certificate, and no client can");
         assert!(said.contains(&expected), "{said}");
     }
+    // A proxy may pass on what its clients show.
+    let proxied = "ringgate:
+  auth: { client-provider: cap, require: { mqtt-tls: certificate } }
+  listeners: { side: { kind: mqtt, port: 1884, proxy-protocol-from: [10.0.0.0/8] } }
+";
+    let said = notices(proxied);
+    assert!(!said.contains("no client can show one"), "{said}");
 }

@@ -80,8 +80,8 @@ pub(super) struct Exchanges {
 }
 
 impl Exchanges {
-    /// None yet. Their ids begin anywhere: the answer to a request from before a restart must not be
-    /// taken for the answer to another one, and nobody can guess them.
+    /// None yet. Their ids begin anywhere: the answer to a request from before a restart must not
+    /// be taken for the answer to another one, and nobody can guess them.
     pub(super) fn new() -> Self {
         let last = std::hash::RandomState::new().hash_one(0) as u32;
         Self { open: HashMap::default(), last }

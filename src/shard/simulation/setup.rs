@@ -20,6 +20,7 @@ use crate::shard::core::{Clerks, Core, Surroundings};
 use crate::shard::doors::{ListenerPlan, Speaks};
 use crate::shard::mail::{Mailbox, Report, Reporter, mailbox, reports};
 use crate::shard::registry::Registry;
+use crate::shard::seats::Seats;
 use crate::shard::settings::{AuthSettings, HttpSettings, ShardSettings};
 use crate::telemetry::ShardCounters;
 use crate::tls::Slot;
@@ -89,22 +90,22 @@ impl Setup {
                 idle_timeout_ms: 20_000,
             },
             listeners: vec![
-                ListenerPlan::MQTT,
-                ListenerPlan { tls: Some(0), ..ListenerPlan::MQTT },
-                ListenerPlan { speaks: Speaks::WebSocket(rules.clone()), ..ListenerPlan::MQTT },
+                ListenerPlan::mqtt(),
+                ListenerPlan { tls: Some(0), ..ListenerPlan::mqtt() },
+                ListenerPlan { speaks: Speaks::WebSocket(rules.clone()), ..ListenerPlan::mqtt() },
                 ListenerPlan {
                     tls: Some(0),
                     speaks: Speaks::WebSocket(rules),
-                    ..ListenerPlan::MQTT
+                    ..ListenerPlan::mqtt()
                 },
-                ListenerPlan { speaks: Speaks::Http, ..ListenerPlan::MQTT },
-                ListenerPlan { tls: Some(0), speaks: Speaks::Http, ..ListenerPlan::MQTT },
+                ListenerPlan { speaks: Speaks::Http, ..ListenerPlan::mqtt() },
+                ListenerPlan { tls: Some(0), speaks: Speaks::Http, ..ListenerPlan::mqtt() },
                 // The sockets of the simulation have no address, as those of Unix sockets.
-                ListenerPlan { proxies: vec![Network::Unix], ..ListenerPlan::MQTT },
-                ListenerPlan { tls: Some(0), proxies: vec![Network::Unix], ..ListenerPlan::MQTT },
-                ListenerPlan { proxies: vec![elsewhere], ..ListenerPlan::MQTT },
+                ListenerPlan { proxies: vec![Network::Unix], ..ListenerPlan::mqtt() },
+                ListenerPlan { tls: Some(0), proxies: vec![Network::Unix], ..ListenerPlan::mqtt() },
+                ListenerPlan { proxies: vec![elsewhere], ..ListenerPlan::mqtt() },
             ],
-            connections_max: 1000,
+            seats: Seats::new(1000),
             endpoints_max: 1000,
             connect_timeout_ms: 5000,
             tls_handshake_timeout_ms: 10_000,

@@ -8,6 +8,7 @@ use super::setup::{Setup, WS, WSS};
 use super::wire::{self, Connect};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::mail::Mail;
+use crate::shard::seats::Seats;
 use crate::telemetry::{CloseReason, WebSocketFailure};
 use crate::tls::{Profile, Slot};
 use crate::transport::tls::testing::CONFIGS;
@@ -192,7 +193,7 @@ fn a_panic_ends_its_connection_alone_and_says_nothing() {
 #[test]
 fn a_listener_takes_no_more_connections_than_its_limit_and_others_still_do() {
     let mut setup = Setup::plain();
-    setup.settings.listeners[usize::from(WS)].connections_max = 1;
+    setup.settings.listeners[usize::from(WS)].seats = Seats::new(1);
     let mut rig = Rig::new(&setup);
     let socket = || File::open("/dev/null").expect("is there").into();
     let first = rig.core.opened(socket(), WS).expect("accepted");
