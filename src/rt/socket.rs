@@ -88,6 +88,17 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv4_client_looks_the_same_at_a_socket_of_both_families() {
+        let listener = TcpListener::bind("[::]:0").expect("binds");
+        let port = listener.local_addr().expect("bound").port();
+        let peer = TcpStream::connect(("127.0.0.1", port)).expect("a socket of both families");
+        let (socket, client) = listener.accept().expect("one waits");
+        assert!(client.is_ipv6());
+        let local = peer.local_addr().expect("is connected");
+        assert_eq!(super::peer(&socket.into()), Some(local));
+    }
+
+    #[test]
     fn last_bytes_come_before_the_end() {
         let (socket, mut peer) = pair();
         assert_eq!(send_before_end(&socket, b"goodbye"), 7);

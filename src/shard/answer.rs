@@ -104,15 +104,12 @@ impl Core {
             return Ok(None);
         }
         let extension = self.catalogue.id_of(extension).ok_or(DropReason::BadExtensionData)?;
-        let found = self.exchange_answered_by(data, extension);
-        match correlation {
+        let echoed = correlation.map(|correlation| correlation.connection);
+        match self.exchange_answered_by(data, extension, echoed) {
+            // It was answered already, or waits no more.
+            None if echoed.is_some() => Err(DropReason::NoRoute),
             // Not echoed: it may be for a session too.
-            None => Ok(found),
-            Some(correlation) => match found.filter(|key| *key == correlation.connection) {
-                Some(key) => Ok(Some(key)),
-                // It was answered already, or waits no more.
-                None => Err(DropReason::NoRoute),
-            },
+            found => Ok(found),
         }
     }
 

@@ -9,6 +9,8 @@ use crate::telemetry::CloseReason;
 use crate::tls::Profile;
 use crate::transport::tls::{PARTIAL_BYTES_MAX, TlsSession, failure};
 
+/// Bytes that are read of a client whose handshake waits for its next step, or a little more.
+const UNREAD_BYTES_MAX: usize = 64 * 1024;
 /// What is said of a client whose TLS has failed.
 const LOG_FAILED: &str = "TLS with a client failed";
 
@@ -70,6 +72,7 @@ impl Core {
             }
             Err(error) => {
                 self.handshakes.end();
+                self.counters.tls_handshakes_under_way.set(self.handshakes.under_way() as u64);
                 tracing::error!(shard = self.number, %error, "no TLS session can be made");
                 self.close(index, CloseReason::Internal);
             }
@@ -109,8 +112,14 @@ impl Core {
         };
         if tls.session.is_handshaking() {
             let outcome = tls.session.keep(ciphertext);
+            let is_enough = tls.session.kept_bytes() > UNREAD_BYTES_MAX;
             if !std::mem::replace(&mut tls.is_queued, true) {
                 self.handshakes.queue_step(key);
+            }
+            if is_enough && connection.hold == Hold::None {
+                // Until its step is taken: a client may say a lot behind the end of its handshake.
+                connection.hold = Hold::Handshake;
+                self.touch(index);
             }
             return self.after_tls(index, outcome);
         }
@@ -133,7 +142,12 @@ impl Core {
 
     fn handshake_step(&mut self, key: ConnectionKey) {
         let index = key.index;
+        // It may have been held until now.
+        self.touch(index);
         let connection = &mut self.connections[index as usize];
+        if connection.hold == Hold::Handshake {
+            connection.hold = Hold::None;
+        }
         let Transport::Tls(tls) = &mut connection.transport else { return };
         tls.is_queued = false;
         // A client may say more than the end of its handshake.

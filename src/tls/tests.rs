@@ -381,6 +381,25 @@ fn nothing_in_a_chain_leads_away_from_the_tenant_that_has_signed_it() {
 }
 
 #[test]
+fn an_authority_under_another_tenants_is_still_its_own_tenants() {
+    let root = Ca::new("root");
+    let plant = root.intermediate("plant");
+    let mut world = World::new();
+    world.trust(&Ca::new("common"), ClientAuth::Required);
+    world.settings.tenant_ca_files = vec![
+        ("acme".to_owned(), world.directory.put("plant.pem", &plant.pem)),
+        ("beta".to_owned(), world.directory.put("root.pem", &root.pem)),
+    ];
+    let profile = world.load();
+    let made = plant.issue(&["device"], 3, 2100);
+    for others in [&[][..], std::slice::from_ref(&plant.der), &[plant.der.clone(), root.der]] {
+        let chain = [&made.chain, others].concat();
+        let peer = profile.peer_certificate(&chain).expect("a good one");
+        assert_eq!(peer.tenant.as_deref(), Some("acme"));
+    }
+}
+
+#[test]
 fn a_session_is_resumed_by_any_shard_until_clients_are_trusted_by_something_else() {
     let ca = Ca::new("clients");
     let made = ca.issue(&["device"], 3, 2100);

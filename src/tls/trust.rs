@@ -10,8 +10,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Signatures that are verified to find the tenant of one client; rustls verifies as many at most
-/// (webpki's `Budget`).
+/// Signatures that are verified to find the tenant of one client, besides one for each authority;
+/// rustls verifies as many at most (webpki's `Budget`).
 const SIGNATURES_MAX: usize = 100;
 
 /// An authority that client certificates may come from.
@@ -105,7 +105,7 @@ impl Trust {
     fn reached_from(&self, chain: &[CertificateDer<'_>]) -> Result<BTreeSet<usize>, String> {
         let chain = parsed(chain.iter());
         let authorities = parsed(self.authorities.iter().map(|authority| &authority.der));
-        let mut signatures_left = SIGNATURES_MAX;
+        let mut signatures_left = SIGNATURES_MAX + authorities.len();
         let mut has_issued = |authority: &X509Certificate<'_>, issued: &X509Certificate<'_>| {
             if authority.subject().as_raw() != issued.issuer().as_raw() {
                 return Ok(false);
@@ -128,7 +128,9 @@ impl Trust {
                 }
             }
             for (at, other) in places(&chain) {
-                if !path.contains(&at) && has_issued(other, issued)? {
+                // At an authority the way ends, whoever has signed that: rustls goes no further.
+                let is_trusted = places(&authorities).any(|(_, one)| is_same(one, other));
+                if !path.contains(&at) && !is_trusted && has_issued(other, issued)? {
                     path.push(at);
                 }
             }
@@ -156,6 +158,10 @@ fn places<'a, 'b>(
 fn same_key(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
     let parsed = (X509Certificate::from_der(one), X509Certificate::from_der(other));
     let (Ok((_, one)), Ok((_, other))) = parsed else { return false };
+    is_same(&one, &other)
+}
+
+fn is_same(one: &X509Certificate<'_>, other: &X509Certificate<'_>) -> bool {
     one.subject().as_raw() == other.subject().as_raw()
         && one.public_key().raw == other.public_key().raw
 }

@@ -94,6 +94,11 @@ impl TlsSession {
         Ok(())
     }
 
+    /// How much is kept until [`Self::receive`] is called next.
+    pub fn kept_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Takes ciphertext, decrypting it where it lies, and gives the plaintext to `take`, record by
     /// record. What TLS answers waits in [`Self::has_outgoing`].
     ///

@@ -17,33 +17,46 @@ const CONTENT_TYPE: &str = "application/json";
 const BAD_GATEWAY: i32 = 502;
 
 impl Carried {
-    fn is_answered_by(&self, data: &ExtensionData<'_>, extension: ExtensionId) -> bool {
+    /// Whether who answers is whom the request was carried to, for the endpoint that it is of.
+    fn was_asked(&self, data: &ExtensionData<'_>, extension: ExtensionId) -> bool {
         let endpoint_id = self.endpoint.as_ref().map(|grant| &*grant.endpoint_id);
-        if self.extension != extension || endpoint_id != data.endpoint_id {
-            return false;
-        }
-        match data.app_version_name {
-            Some(name) if *name != *self.app_version => false,
-            // Of an instance that knows no endpoints, version and path are all that tells clients
-            // apart who have chosen the same request id.
-            None if endpoint_id.is_none() => false,
-            _ => endpoint_id.is_some() || *data.resource_path == *self.resource_path,
-        }
+        self.extension == extension && endpoint_id == data.endpoint_id
+    }
+
+    /// Whether an answer without correlationId is to this request. Of an instance that knows no
+    /// endpoints, version and path are all that tells clients apart who have chosen the same
+    /// request id.
+    fn is_recognized(&self, data: &ExtensionData<'_>) -> bool {
+        self.endpoint.is_some()
+            || data.app_version_name.is_some_and(|name| *name == *self.app_version)
+                && *data.resource_path == *self.resource_path
     }
 }
 
 impl Core {
-    /// The connection whose request this answers, by its request id: the correlationId need not be
-    /// echoed. Nobody answers for another endpoint, application version or instance than was asked.
+    /// The connection whose request this answers, by its request id and, where it has been echoed,
+    /// the connection that the correlationId names. Nobody answers for another instance, endpoint or
+    /// tenant than was asked.
     pub(in crate::shard) fn exchange_answered_by(
         &self,
         data: &ExtensionData<'_>,
         extension: ExtensionId,
+        echoed: Option<ConnectionKey>,
     ) -> Option<ConnectionKey> {
         let request_id = u32::try_from(data.request_id?).ok()?;
         let key = self.exchanges.find(request_id)?;
         let exchange = self.find(key)?.http()?.exchange.as_ref()?;
-        exchange.carried.as_ref()?.is_answered_by(data, extension).then_some(key)
+        let named = data.app_version_name.and_then(|name| self.catalogue.app_of_version(name));
+        let is_of_tenant = match (named, exchange.app) {
+            (Some(named), Some(asked)) => self.is_of_one_tenant(named.0, asked.0),
+            _ => true,
+        };
+        let is_answered = match echoed {
+            Some(connection) => connection == key,
+            None => exchange.carried.as_ref()?.is_recognized(data),
+        };
+        let was_asked = exchange.carried.as_ref()?.was_asked(data, extension);
+        (was_asked && is_of_tenant && is_answered).then_some(key)
     }
 
     /// An extension service has answered a request.
@@ -169,10 +182,19 @@ impl Core {
             CloseReason::Revoked | CloseReason::NotAuthorized => (401, "no longer authorized"),
             _ => return,
         };
-        let Some(exchange) = self.end_exchange(index) else { return };
-        // Whether what was carried was also processed, nobody knows here.
-        let status_code = if exchange.carried.is_some() { 504 } else { status_code };
-        self.write_last_response(index, status_code, why);
+        let connection = &self.connections[index as usize];
+        let is_open = !connection.is_shaking_hands() && !connection.awaits_header();
+        let has_more = connection.http().is_some() && !connection.pending.is_empty() && is_open;
+        match self.end_exchange(index) {
+            // Whether what was carried was also processed, nobody knows here.
+            Some(exchange) if exchange.carried.is_some() => {
+                self.write_last_response(index, 504, why);
+            }
+            Some(_) => self.write_last_response(index, status_code, why),
+            // A request that has not been taken any more.
+            None if has_more => self.write_last_response(index, status_code, why),
+            None => {}
+        }
     }
 
     /// The client's certificate is not good, or nobody can say.

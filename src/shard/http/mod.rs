@@ -66,6 +66,12 @@ impl Http {
         self.exchange.as_ref().map(|exchange| exchange.until_ms)
     }
 
+    /// The request id of that request.
+    #[cfg(test)]
+    pub fn exchange_id(&self) -> Option<u32> {
+        self.exchange.as_ref().map(|exchange| exchange.request_id)
+    }
+
     /// The application that the request is for which is being answered.
     pub fn app(&self) -> Option<AppId> {
         self.exchange.as_ref()?.app
@@ -148,5 +154,12 @@ mod tests {
         assert!(second <= i32::MAX as u32);
         exchanges.end(first);
         assert_eq!((exchanges.find(first), exchanges.find(second)), (None, Some(connection)));
+    }
+
+    #[test]
+    fn request_ids_begin_anywhere() {
+        let connection = ConnectionKey { index: 1, generation: 1 };
+        let firsts: Vec<u32> = (0..3).map(|_| Exchanges::new().begin(connection)).collect();
+        assert!(firsts.iter().any(|first| *first != firsts[0]), "{firsts:?}");
     }
 }

@@ -36,7 +36,7 @@ impl Connection {
 
     /// Whether a request has begun to come and its rest is read.
     pub(in crate::shard) fn awaits_bytes(&self) -> bool {
-        !self.pending.is_empty() && self.hold != Hold::Output
+        !self.pending.is_empty() && self.hold == Hold::None
     }
 
     /// Whether a request of it is being answered that has gone to NATS.

@@ -310,6 +310,14 @@ fn an_instance_that_knows_no_endpoints_answers_by_version_path_and_request_id() 
     }
     answer(&mut rig, &asked, 200, "good", None);
     assert_eq!(heard_one(&mut rig, index), (200, "good".to_owned()));
+    // Where the correlation id is echoed, it tells all that.
+    tell(&mut rig, index, post("/kp1/v1/tsx/time", "[]"));
+    let asked = taken_one(&mut rig);
+    answer(&mut rig, &Asked { app_version: Some("v2".to_owned()), ..asked.clone() }, 200, "", None);
+    assert!(heard(&mut rig, index).is_empty(), "another tenant's");
+    let terse = Asked { app_version: None, path: String::new(), ..asked };
+    answer(&mut rig, &terse, 200, "good", None);
+    assert_eq!(heard_one(&mut rig, index), (200, "good".to_owned()));
 }
 
 #[test]
@@ -513,6 +521,55 @@ fn what_was_not_carried_when_the_shard_stops_is_503() {
 }
 
 #[test]
+fn what_comes_when_the_shard_stops_already_is_503() {
+    let mut rig = rig();
+    let (index, quiet) = (opened(&mut rig), opened(&mut rig));
+    rig.core.mail(Mail::Drain);
+    tell(&mut rig, index, post(PATH, "1"));
+    rig.pass(4000);
+    assert_eq!(rig.why_closed(index), None, "it is not said to dawdle: it is not read");
+    rig.core.say_goodbye_to_all();
+    rig.turn();
+    let told = heard(&mut rig, index);
+    assert!(told.len() == 1 && told[0].status == 503 && told[0].is_last, "{told:?}");
+    assert!(heard(&mut rig, quiet).is_empty());
+    assert!(taken(&mut rig).is_empty());
+}
+
+#[test]
+fn a_verdict_of_nats_says_nothing_of_a_request_that_has_not_gone_there() {
+    let (mut rig, desk) = judged::rig(|_| {});
+    let index = opened(&mut rig);
+    tell(&mut rig, index, post("/kp1/v1/dcx/token/json", "1"));
+    judged::answer(&mut rig, desk.one(), judged::good("e7"));
+    let batch = rig.core.ledger.borrow_mut().take_for_write().expect("a batch");
+    rig.core.ledger.borrow_mut().write_done(batch);
+    let connection = &rig.core.connections[index as usize];
+    let http = connection.http().expect("speaks HTTP");
+    let request_id = http.exchange_id().expect("is being answered") as i32;
+    let first = Asked {
+        correlation_id: String::new(),
+        app_version: Some("v1".to_owned()),
+        endpoint_id: Some("e7".to_owned()),
+        path: "/json".to_owned(),
+        request_id,
+        payload: String::new(),
+    };
+    answer(&mut rig, &first, 200, "1", None);
+    assert_eq!(heard_one(&mut rig, index), (200, "1".to_owned()));
+    // The next one is still being asked about when NATS says that nobody heard the first.
+    tell(&mut rig, index, post("/kp1/v1/dcx/other/json", "2"));
+    let subject = SubjectId::of(b"kaa.v1.service.dcx.esp.ClientData");
+    rig.core.ledger.borrow_mut().no_responders(Some(subject));
+    rig.core.ledger.borrow_mut().pong().expect("awaited");
+    rig.core.settle();
+    rig.turn();
+    assert!(heard(&mut rig, index).is_empty());
+    judged::answer(&mut rig, desk.one(), judged::good("e8"));
+    assert_eq!(taken(&mut rig).len(), 1);
+}
+
+#[test]
 fn requests_behind_one_that_is_refused_are_taken_also_when_the_client_has_closed_its_side() {
     let mut rig = rig();
     let index = opened(&mut rig);
@@ -570,6 +627,19 @@ fn who_does_not_read_its_responses_is_not_said_to_dawdle() {
     assert_eq!(rig.why_closed(index), None);
     rig.pass(8000);
     assert_eq!(rig.why_closed(index), Some(CloseReason::IdleTimeout));
+
+    // Nor one that reads on in the middle of its next request.
+    let index = opened(&mut rig);
+    let next = post(PATH, "2");
+    tell(&mut rig, index, [post("/nowhere", "1"), next[..30].to_owned()].concat());
+    assert_eq!(rig.core.connections[index as usize].hold, Hold::Output);
+    rig.pass(10_000);
+    rig.reads = true;
+    rig.turn();
+    rig.pass(1000);
+    tell(&mut rig, index, &next[30..]);
+    assert_eq!(rig.why_closed(index), None);
+    assert_eq!(taken_one(&mut rig).payload, "2");
 }
 
 #[test]

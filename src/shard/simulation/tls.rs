@@ -272,6 +272,35 @@ fn a_client_that_says_all_in_one_go_and_leaves_has_said_it() {
 }
 
 #[test]
+fn a_client_that_says_a_lot_before_its_turn_is_read_no_more_until_then() {
+    let mut rig = rig();
+    let mut client = Client::new(&mut rig, 1);
+    client.send(&mut rig);
+    rig.turn();
+    client.hear(&mut rig);
+    let asked = Connect { client_id: "c".to_owned(), clean: true, ..Connect::default() };
+    client.tls.set_buffer_limit(None);
+    client.tls.writer().write_all(&wire::connect(4, &asked)).expect("takes it");
+    let said = message(4, TOPIC, 0, 0).repeat(3000);
+    client.tls.writer().write_all(&said).expect("takes it");
+    client.send(&mut rig);
+    assert_eq!(client.hold(&rig), Hold::Handshake);
+    rig.turn();
+    // All of it has been taken, as fast as NATS takes it.
+    assert_eq!(client.hold(&rig), Hold::Uplink);
+    let mut carried = rig.carry();
+    while carried < 3000 {
+        rig.turn();
+        match rig.carry() {
+            0 => break,
+            more => carried += more,
+        }
+    }
+    assert_eq!(carried, 3000);
+    assert_eq!(client.hold(&rig), Hold::None);
+}
+
+#[test]
 fn a_shard_that_stops_begins_no_handshake() {
     let mut rig = rig();
     let mut clients: Vec<Client> = (0..=HANDSHAKES_MAX).map(|_| Client::new(&mut rig, 1)).collect();

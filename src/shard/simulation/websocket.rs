@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::directed::{Rig, message};
-use super::setup::{Setup, WS, WSS};
+use super::setup::{MQTT, Setup, WS, WSS};
 use super::wire::{self, Connect};
 use crate::shard::connection::{Hold, Life};
 use crate::shard::mail::Mail;
@@ -201,7 +201,15 @@ fn a_listener_takes_no_more_connections_than_its_limit_and_others_still_do() {
     assert_eq!(rig.core.counters.connections_refused.get(), 1);
     rig.client(4, 0);
     rig.leave(first, true);
-    assert!(rig.core.opened(socket(), WS).is_some(), "there is room again");
+    let second = rig.core.opened(socket(), WS).expect("there is room again");
+    // Where there is none in all, no place at the listener is lost.
+    while rig.core.opened(socket(), MQTT).is_some() {}
+    rig.leave(second, true);
+    assert!(rig.core.opened(socket(), MQTT).is_some());
+    assert_eq!(rig.core.opened(socket(), WS), None);
+    let plain = rig.core.connections.iter().find(|(_, c)| c.listener == MQTT).map(|(i, _)| i);
+    rig.leave(plain.expect("many") as u32, true);
+    assert!(rig.core.opened(socket(), WS).is_some());
 }
 
 #[test]

@@ -41,12 +41,13 @@ pub(super) fn take(bytes: &[u8], searched: &mut usize) -> Result<Option<Head>, R
         *searched = bytes.len();
         return if bytes.len() < head::BYTES_MAX { Ok(None) } else { Err(Refusal::HeadTooLarge) };
     };
-    parse(&bytes[..end]).map(Some)
+    parse(&bytes[..end], lead).map(Some)
 }
 
-fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+/// Parses a head that `lead` bytes of empty lines come before.
+fn parse(bytes: &[u8], lead: usize) -> Result<Head, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let request = head::parse(bytes, &mut headers).map_err(|fault| match fault {
+    let request = head::parse(&bytes[lead..], &mut headers).map_err(|fault| match fault {
         Fault::TooManyHeaders => Refusal::HeadTooLarge,
         Fault::Version => Refusal::Version,
         Fault::Malformed => Refusal::Malformed,

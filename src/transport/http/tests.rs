@@ -73,6 +73,16 @@ fn requests_follow_each_other_with_bodies_of_both_kinds() {
 }
 
 #[test]
+fn a_target_without_a_path_has_an_empty_one_and_empty_lines_come_before_requests() {
+    let talk = Conversation::of(
+        b"\nPOST http://gate HTTP/1.1\r\nHost: gate\r\n\r\n\r\n\n\
+          POST http://gate?/a HTTP/1.1\r\nHost: gate\r\n\r\n\
+          POST * HTTP/1.1\r\nHost: gate\r\n\r\n",
+    );
+    assert_eq!(talk.seen, [seen("", b"", true), seen("", b"", true), seen("", b"", true)]);
+}
+
+#[test]
 fn version_1_0_lives_on_only_where_it_says_so() {
     let talk = Conversation::of(
         b"POST /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nPOST /b HTTP/1.0\r\n\r\n",
@@ -197,6 +207,8 @@ fn a_response_says_how_long_it_is_and_whether_more_may_follow() {
     assert!(empty.contains("Content-Length: 0\r\n") && !empty.contains("Content-Type"), "{empty}");
     assert!(empty.ends_with("Connection: close\r\n\r\n"));
     assert!(!written(204, b"x", true).contains("Content-Length"));
+    let reset = written(205, b"x", true);
+    assert!(reset.contains("Content-Length: 0\r\n") && reset.ends_with("\r\n\r\n"), "{reset}");
     assert!(written(405, b"", true).contains("\r\nAllow: POST\r\n"));
     assert!(written(299, b"", true).starts_with("HTTP/1.1 299 \r\n"));
 }

@@ -276,6 +276,7 @@ fn a_request_that_lacks_something_is_told_what() {
         ("GET http://gate/other HTTP/1.1", "", None, F::WrongPath, "404"),
         (get, "Content-Length", Some("5"), F::NotHttp, "400"),
         (get, "Transfer-Encoding", Some("chunked"), F::NotHttp, "400"),
+        (get, "X", Some("y\nContent-Length: 0"), F::NotHttp, "400"),
         (get, "Upgrade", None, F::NotAnUpgrade, "426"),
         (get, "Upgrade", Some("h2c"), F::NotAnUpgrade, "426"),
         (get, "Connection", Some("keep-alive"), F::NotAnUpgrade, "426"),
