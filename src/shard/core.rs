@@ -515,7 +515,7 @@ impl Core {
         // It was not listened to; it must not be held against it.
         connection.heard_ms = self.now.ms;
         if connection.http().is_some() {
-            connection.since_ms = self.now.ms;
+            self.request_begins(index);
         }
         self.touch(index);
         self.guard(index, |core| core.take_kept(index));

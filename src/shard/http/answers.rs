@@ -35,8 +35,8 @@ impl Carried {
 
 impl Core {
     /// The connection whose request this answers, by its request id and, where it has been echoed,
-    /// the connection that the correlationId names. Nobody answers for another instance, endpoint or
-    /// tenant than was asked.
+    /// the connection that the correlationId names. Nobody answers for another instance, endpoint
+    /// or tenant than was asked.
     pub(in crate::shard) fn exchange_answered_by(
         &self,
         data: &ExtensionData<'_>,

@@ -64,8 +64,8 @@ impl Core {
         self.take_requests(index);
     }
 
-    /// The first bytes of a request are there: the rest must follow in time.
-    fn request_begins(&mut self, index: u32) {
+    /// The first bytes of a request are there, or are read on: the rest must follow in time.
+    pub(in crate::shard) fn request_begins(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         if !connection.is_answering() {
             connection.since_ms = self.now.ms;

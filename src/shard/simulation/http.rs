@@ -628,18 +628,22 @@ fn who_does_not_read_its_responses_is_not_said_to_dawdle() {
     rig.pass(8000);
     assert_eq!(rig.why_closed(index), Some(CloseReason::IdleTimeout));
 
-    // Nor one that reads on in the middle of its next request.
-    let index = opened(&mut rig);
+    // One that reads on has the time of any other for the rest of its next request.
+    let (index, slow) = (opened(&mut rig), opened(&mut rig));
     let next = post(PATH, "2");
-    tell(&mut rig, index, [post("/nowhere", "1"), next[..30].to_owned()].concat());
-    assert_eq!(rig.core.connections[index as usize].hold, Hold::Output);
+    for index in [index, slow] {
+        tell(&mut rig, index, [post("/nowhere", "1"), next[..30].to_owned()].concat());
+        assert_eq!(rig.core.connections[index as usize].hold, Hold::Output);
+    }
     rig.pass(10_000);
     rig.reads = true;
     rig.turn();
-    rig.pass(1000);
+    rig.pass(2000);
     tell(&mut rig, index, &next[30..]);
-    assert_eq!(rig.why_closed(index), None);
     assert_eq!(taken_one(&mut rig).payload, "2");
+    rig.pass(2000);
+    assert_eq!(rig.why_closed(index), None);
+    assert_eq!(rig.why_closed(slow), Some(CloseReason::RequestTimeout));
 }
 
 #[test]
