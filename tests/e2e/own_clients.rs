@@ -32,7 +32,7 @@ pub fn assert_success(output: &Output) {
 
 /// A mosquitto tool, pointed at the gateway.
 fn mosquitto(bench: &Bench, tool: &str) -> Command {
-    let variable = format!("RINGGATE_{}", tool.to_uppercase());
+    let variable = format!("TEST_{}", tool.to_uppercase());
     let mut command = Command::new(find_tool(&variable, tool, &[]));
     command.args(["-h", "127.0.0.1", "-p", &bench.gateway.mqtt.port().to_string()]);
     command

@@ -18,7 +18,7 @@ use crate::tls::{Door, path};
 
 /// A mosquitto tool, pointed at a door.
 fn mosquitto(door: &Door, tool: &str, shown: Option<&Files>) -> Command {
-    let variable = format!("RINGGATE_{}", tool.to_uppercase());
+    let variable = format!("TEST_{}", tool.to_uppercase());
     let mut command = Command::new(find_tool(&variable, tool, &[]));
     command.args(["-h", "127.0.0.1", "-p", &door.address().port().to_string()]);
     command.args(["--cafile", &path(&door.ca.file)]);
