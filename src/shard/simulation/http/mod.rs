@@ -2,6 +2,7 @@
 //! answer.
 
 mod endings;
+mod seeded;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -92,14 +93,24 @@ struct Asked {
 
 /// Takes what goes to NATS, which confirms it.
 fn taken(rig: &mut Rig) -> Vec<Asked> {
+    taken_and(rig, true)
+}
+
+/// As [`taken`], where services hear it or do not.
+fn taken_and(rig: &mut Rig, is_heard: bool) -> Vec<Asked> {
     let mut asked = Vec::new();
     loop {
         let batch = rig.core.ledger.borrow_mut().take_for_write();
         let Some(batch) = batch else { return asked };
-        let mut rest = &batch[..];
+        let (mut rest, mut unheard) = (&batch[..], Vec::new());
         while let Some(line) = rest.strip_prefix(b"PUB ") {
             let end = memchr::memmem::find(line, b"\r\n").expect("a line");
             let head = std::str::from_utf8(&line[..end]).expect("text");
+            if !is_heard {
+                let subject = head.split(' ').next().unwrap_or_default();
+                let subject = Some(SubjectId::of(subject.as_bytes()));
+                unheard.push(subject);
+            }
             let size: usize = head.rsplit(' ').next().expect("a size").parse().expect("a number");
             let data = ClientData::decode(&line[end + 2..end + 2 + size]).expect("a ClientData");
             asked.push(Asked {
@@ -114,6 +125,9 @@ fn taken(rig: &mut Rig) -> Vec<Asked> {
         }
         let has_ping = rest == b"PING\r\n";
         rig.core.ledger.borrow_mut().write_done(batch);
+        for subject in unheard {
+            rig.core.ledger.borrow_mut().no_responders(subject);
+        }
         if has_ping {
             rig.core.ledger.borrow_mut().pong().expect("awaited");
             rig.core.settle();
