@@ -131,8 +131,13 @@ impl Opening {
     ) -> Result<UnixFile, String> {
         let shown = path.display();
         let explain = |error: io::Error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "make its folder",
+                io::ErrorKind::PermissionDenied => "let this user write into its folder",
+                _ => "stop what listens there, or remove what else is there",
+            };
             format!(
-                "cannot listen on {shown} for devices: {error}; stop what listens there, or change \
+                "cannot listen on {shown} for devices: {error}; {remedy}, or change \
                  ringgate.listeners.{}.unix-socket",
                 listener.name
             )

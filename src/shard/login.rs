@@ -114,6 +114,12 @@ impl Core {
             (Verdict::Rejected(rejection), _) => Err(rejection),
             (Verdict::Endpoint(_), _) => Err(Rejection::new(502, "not an answer about a client")),
         };
+        let who = || match question {
+            Question::Certificate { name, .. } => {
+                format!("certificate {} of {}", name.serial, name.issuer)
+            }
+            _ => username.to_owned(),
+        };
         match &verdict {
             Ok(client) => {
                 let until_ms = self.now.ms + self.settings.auth.login_ttl_ms;
@@ -121,9 +127,9 @@ impl Core {
             }
             Err(rejection) if !rejection.is_passing() => {
                 self.throttle.failed(address, username, self.now.ms);
-                self.log_refused(address, username, "its credentials are not good");
+                self.log_refused(address, &who(), "its credentials are not good");
             }
-            Err(_) => self.log_refused(address, username, "nobody can say who it is"),
+            Err(_) => self.log_refused(address, &who(), "nobody can say who it is"),
         }
         if verdict.as_ref().err().is_none_or(Rejection::is_passing) {
             self.throttle.forgive(address, username);

@@ -190,7 +190,7 @@ impl Core {
             None => {}
             Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
             Some(Bar::NotProven) => {
-                self.counters.dropped(DropReason::WrongTenant);
+                self.counters.dropped(DropReason::NotProven);
                 let (code, reason) = (ReasonCode::NotAuthorized, CloseReason::NotAuthorized);
                 self.put_out(connection.key(index), code, reason, NOT_PROVEN);
                 return Err(Stop::Ended);

@@ -208,6 +208,12 @@ impl Core {
         if self.find(key).is_none_or(|connection| connection.life != Life::Open) {
             return;
         }
+        if let Some(suppressed) = self.log_login.allow(self.now.ms) {
+            let client_id = self.connections[key.index as usize].session.client_id().cloned();
+            let client_id = client_id.as_deref().unwrap_or("");
+            let (shard, peer) = (self.number, self.peer(key.index));
+            tracing::warn!(shard, peer, client_id, why, suppressed, "client put out");
+        }
         self.guard(key.index, |core| {
             let connection = &mut core.connections[key.index as usize];
             connection.session.say_goodbye_because(code, why, &mut connection.out);

@@ -5,7 +5,7 @@ use super::core::Core;
 use super::correlation::ConnectionKey;
 use super::doors::Speaks;
 use super::handshakes::STEPS_PER_TURN_MAX;
-use crate::telemetry::CloseReason;
+use crate::telemetry::{CloseReason, TlsFailure};
 use crate::tls::Profile;
 use crate::transport::tls::{PARTIAL_BYTES_MAX, TlsSession, failure};
 
@@ -195,7 +195,7 @@ impl Core {
                 }
             }
             Some(Err(why)) => {
-                self.log_tls_failed(index, &why);
+                self.log_tls_failed(index, TlsFailure::BadCertificate, &why);
                 return self.close(index, CloseReason::TlsFailed);
             }
         }
@@ -204,8 +204,9 @@ impl Core {
 
     fn after_tls(&mut self, index: u32, outcome: Result<(), rustls::Error>) {
         if let Err(error) = outcome {
-            self.counters.tls_failed(failure(&error));
-            self.log_tls_failed(index, &error);
+            let reason = failure(&error);
+            self.counters.tls_failed(reason);
+            self.log_tls_failed(index, reason, &error);
             // What we say about it waits in the session.
             return self.close(index, CloseReason::TlsFailed);
         }
@@ -220,11 +221,11 @@ impl Core {
         }
     }
 
-    fn log_tls_failed(&mut self, index: u32, why: &dyn std::fmt::Display) {
+    fn log_tls_failed(&mut self, index: u32, reason: TlsFailure, why: &dyn std::fmt::Display) {
         if let Some(suppressed) = self.log_tls.allow(self.now.ms) {
             let peer = self.peer(index);
             let shard = self.number;
-            tracing::warn!(shard, peer, %why, suppressed, "{LOG_FAILED}");
+            tracing::warn!(shard, peer, %reason, %why, suppressed, "{LOG_FAILED}");
         }
     }
 }

@@ -214,8 +214,10 @@ labels! {
         TokenRejected => "token_rejected",
         /// Nobody could say whose the endpoint token is.
         TokenUnvalidated => "token_unvalidated",
-        /// The client belongs to another tenant than the application, or has not proven itself.
+        /// The client, or what answers it, belongs to another tenant than the application.
         WrongTenant => "wrong_tenant",
+        /// The client has not proven what the tenant demands.
+        NotProven => "not_proven",
         /// The endpoint is connected elsewhere, and its application's policy is `reject`.
         EndpointElsewhere => "endpoint_elsewhere",
         /// Too much waits for endpoint tokens to be validated.

@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::files::{self, BadFile, CRL_BYTES_MAX, PEM_BYTES_MAX};
 use super::sni::ByName;
@@ -213,6 +213,11 @@ impl Loading<'_> {
                 let parsed = x509_parser::revocation_list::CertificateRevocationList::from_der(crl);
                 let (_, parsed) =
                     parsed.map_err(|error| self.bad(path, format!("is no CRL: {error}")))?;
+                if parsed.version() != Some(X509Version::V2) {
+                    let why = "is a revocation list of version 1, and 2 is needed: `openssl ca` \
+                               makes one where `crlnumber` is set";
+                    return Err(self.bad(path, why.to_owned()));
+                }
                 if let Some(next) = parsed.next_update()
                     && next.timestamp() < now_s()
                 {

@@ -53,6 +53,15 @@ struct Ca {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// As `openssl ca -gencrl` makes it where no `crlnumber` is set.
+const CRL_OF_VERSION_1: &str = "-----BEGIN X509 CRL-----
+MIGQMDgwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBYxcNMjYxMTI1MjMyNzE5WhcN
+MzYxMTIyMjMyNzE5WjAKBggqhkjOPQQDAgNIADBFAiA+aevzw9SulaHG6ug5vFrN
+OHQS3D4Dr/DUwoTiqg2+jgIhAOp9F2mapi8eHO2VwDsw9bpNjoV+k/N6qw18a+hT
+rvYX
+-----END X509 CRL-----
+";
+
 /// A certificate and its key.
 struct Made {
     chain: Vec<CertificateDer<'static>>,
@@ -474,6 +483,9 @@ fn files_that_cannot_be_used_are_refused_with_what_is_wrong() {
     assert_eq!(no_ca, "client certificates are wanted, and no authority is trusted");
     let no_crl = refused(&|s| s.crl_files = vec![chain.clone()]);
     assert!(no_crl.starts_with("holds no revocation list"), "{no_crl}");
+    let old = world.directory.put("old.pem", CRL_OF_VERSION_1);
+    let too_old = refused(&|s| s.crl_files = vec![old.clone()]);
+    assert!(too_old.starts_with("is a revocation list of version 1"), "{too_old}");
     let large = world.directory.put("large.pem", &"x".repeat(2 << 20));
     let too_large = refused(&|s| s.certificates[0].0 = large.clone());
     assert_eq!(too_large, "has more than 1048576 bytes");

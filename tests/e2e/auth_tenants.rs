@@ -152,4 +152,9 @@ fn plain_mqtt_is_closed_to_a_tenant_that_demands_a_certificate() {
     let (mut client, _) = Device::connected(bench.gateway.mqtt, connect);
     client.publish_qos0(&topics()[0], "[]");
     client.expect_disconnect(0x87);
+    bench.gateway.wait_until_dropped("not_proven", 1.0);
+    let log = bench.gateway.output();
+    let line = log.lines().find(|line| line.contains("client put out")).expect("a line");
+    assert!(line.contains("the tenant requires clients to authenticate"), "{line}");
+    assert!(line.contains("client") && line.contains("127.0.0.1:"), "{line}");
 }

@@ -267,7 +267,7 @@ impl Core {
             Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
             Some(Bar::NotProven) => {
                 let code = ReasonCode::NotAuthorized;
-                return Err(Stop::Drop(Drop::new(DropReason::WrongTenant, 401, code)));
+                return Err(Stop::Drop(Drop::new(DropReason::NotProven, 401, code)));
             }
         }
         let endpoint = match target.token {

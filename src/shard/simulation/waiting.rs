@@ -142,7 +142,7 @@ fn who_has_left_is_judged_by_what_its_tenant_demands_when_the_verdict_is_there()
         rig.core.mail(Mail::Enforcement { tenant: "acme".into(), demands });
         answer_well(&mut rig, "e0");
         assert_eq!(rig.carry(), expected, "{requirement:?}");
-        assert_eq!(dropped(&rig, DropReason::WrongTenant), 2 - expected as u64);
+        assert_eq!(dropped(&rig, DropReason::NotProven), 2 - expected as u64);
     }
 }
 
@@ -253,7 +253,7 @@ fn what_waits_behind_a_message_whose_connection_is_put_out_is_forgotten() {
     rig.core.settings.auth.tenants.lay_down("acme", demands);
     answer_well(&mut rig, "e0");
     assert_eq!(rig.why_closed(index), Some(CloseReason::NotAuthorized));
-    assert_eq!(dropped(&rig, DropReason::WrongTenant), 1, "the message that showed it");
+    assert_eq!(dropped(&rig, DropReason::NotProven), 1, "the message that showed it");
     assert_eq!(dropped(&rig, DropReason::TokenUnvalidated), 2);
     assert_eq!(carried(&mut rig), [4, 5, 6]);
     assert!(rig.core.parked.is_empty());
