@@ -291,15 +291,15 @@ impl Core {
             Verdict::Taken => {}
             Verdict::NoResponders => {
                 self.counters.no_responders.add(1);
-                self.exchange_failed(key.index, 503);
+                self.exchange_failed(key.index, 503, "no extension service listens");
             }
             Verdict::Refused => {
                 self.counters.dropped(DropReason::UplinkUnavailable);
-                self.exchange_failed(key.index, 503);
+                self.exchange_failed(key.index, 503, "NATS has refused the message");
             }
             Verdict::TooLarge => {
                 self.counters.dropped(DropReason::PayloadTooLarge);
-                self.exchange_failed(key.index, 413);
+                self.exchange_failed(key.index, 413, "the message is larger than NATS takes");
             }
         }
     }

@@ -185,11 +185,14 @@ fn what_is_refused_has_the_right_status_and_is_counted() {
         (status, format!(r#"{{"statusCode":{status},"reasonPhrase":"{reason}"}}"#))
     };
     for (path, expected) in [
-        ("/", error(404, "Not Found")),
-        ("/kp1/v9/dcx/token-1/json", error(404, "Not Found")),
-        ("/kp1/v2/cmx/token-1/json", error(403, "Forbidden")),
-        ("/kp1/v1/dcx", error(400, "Bad Request")),
-        ("/kp1/v1/cex/token-1/nobody-there", error(503, "Service Unavailable")),
+        ("/", error(404, "the path does not begin with kp1")),
+        ("/kp1/v9/dcx/token-1/json", error(404, "no such application version")),
+        (
+            "/kp1/v2/cmx/token-1/json",
+            error(403, "the application version may not use the instance"),
+        ),
+        ("/kp1/v1/dcx", error(400, "the path is none of 1/KP")),
+        ("/kp1/v1/cex/token-1/nobody-there", error(503, "no extension service listens")),
     ] {
         assert_eq!(answered(&["--data", "x", &doors.url(path)]), expected, "{path}");
     }
@@ -238,7 +241,7 @@ fn nats_away_is_503_at_once_and_service_goes_on_when_it_is_back() {
     bench.nats.kill();
     bench.gateway.wait_until_unhealthy();
     let (status, body) = answered(&["--data", "x", &url]);
-    assert_eq!((status, body.contains("Service Unavailable")), (503, true), "{body}");
+    assert_eq!((status, body.contains("there is no link to NATS")), (503, true), "{body}");
     bench.nats.restart();
     bench.gateway.wait_until_healthy();
     eventually("requests to be answered again", || {

@@ -93,8 +93,8 @@ impl Core {
 
     /// NATS has not taken the message of a request, or nobody has heard it.
     #[cold]
-    pub(in crate::shard) fn exchange_failed(&mut self, index: u32, status_code: i32) {
-        self.respond_error(index, status_code, None);
+    pub(in crate::shard) fn exchange_failed(&mut self, index: u32, status_code: i32, why: &str) {
+        self.respond_error(index, status_code, Some(why));
         self.take_requests(index);
     }
 

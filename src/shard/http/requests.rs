@@ -9,6 +9,7 @@ use crate::shard::connection::{Connection, Entering, Framing, Hold, Life};
 use crate::shard::core::Core;
 use crate::shard::dropped::{Bar, Drop, Stop};
 use crate::shard::parked::{self, Message};
+use crate::shard::revoke::NOT_PROVEN;
 use crate::telemetry::{CloseReason, DropReason};
 use crate::transport::http::{self, Read};
 use crate::uplink::ledger::Tag;
@@ -211,7 +212,7 @@ impl Core {
             DropReason::TokenUnvalidated => 503,
             _ => dropped.status_code(),
         };
-        self.respond_error(index, status_code, dropped.phrase());
+        self.respond_error(index, status_code, dropped.phrase().or(phrase(dropped.reason())));
     }
 
     fn park_request(&mut self, index: u32, ask: u64, path: &str, body: &[u8]) {
@@ -303,6 +304,26 @@ impl Core {
         self.append_unclaimed(&target, endpoint_id, (key, None), body, Some(tag))
             .map_err(Stop::Drop)
     }
+}
+
+/// What a client is told beside the status of a request that was not carried: several causes share
+/// one. `None`: the usual phrase says it all.
+fn phrase(reason: DropReason) -> Option<&'static str> {
+    Some(match reason {
+        DropReason::NotKp1 => "the path does not begin with kp1",
+        DropReason::MalformedTopic => "the path is none of 1/KP",
+        DropReason::RequestIdTooLarge => "the request id is over 2147483647",
+        DropReason::UnknownAppVersion => "no such application version",
+        DropReason::UnknownExtension => "no such extension instance",
+        DropReason::ExtensionNotAllowed => "the application version may not use the instance",
+        DropReason::WrongTenant => "the client is of another tenant",
+        DropReason::NotProven => NOT_PROVEN,
+        DropReason::PayloadTooLarge => "the message is larger than NATS takes",
+        DropReason::UplinkUnavailable => "there is no link to NATS",
+        DropReason::UplinkFull => "the link to NATS has no room",
+        DropReason::ParkedFull => "too much waits for endpoint tokens to be validated",
+        _ => return None,
+    })
 }
 
 /// Where a path leads. A request id that it ends in is of no use here.

@@ -230,14 +230,14 @@ fn a_request_that_leads_nowhere_is_told_so_and_another_may_follow() {
     let mut rig = rig();
     let index = opened(&mut rig);
     for (path, status, reason) in [
-        ("/", 404, "Not Found"),
-        ("/other/v1/dcx/e0/json", 404, "Not Found"),
-        ("/kp1/v9/dcx/e0/json", 404, "Not Found"),
-        ("/kp1/v1/nox/e0/json", 404, "Not Found"),
-        ("/kp1/v1/dcx", 400, "Bad Request"),
-        ("/kp1//dcx/e0", 400, "Bad Request"),
-        ("/kp1/v1/dcx/e%2f0/json", 400, "Bad Request"),
-        ("/kp1/v1/dcx/e0/%00", 400, "Bad Request"),
+        ("/", 404, "the path does not begin with kp1"),
+        ("/other/v1/dcx/e0/json", 404, "the path does not begin with kp1"),
+        ("/kp1/v9/dcx/e0/json", 404, "no such application version"),
+        ("/kp1/v1/nox/e0/json", 404, "no such extension instance"),
+        ("/kp1/v1/dcx", 400, "the path is none of 1/KP"),
+        ("/kp1//dcx/e0", 400, "the path is none of 1/KP"),
+        ("/kp1/v1/dcx/e%2f0/json", 400, "the path is none of 1/KP"),
+        ("/kp1/v1/dcx/e0/%00", 400, "the path is none of 1/KP"),
     ] {
         tell(&mut rig, index, post(path, ""));
         assert_eq!(heard_one(&mut rig, index), error(status, reason), "{path}");
@@ -394,15 +394,15 @@ fn nobody_there_no_link_and_no_room_are_503() {
     rig.core.ledger.borrow_mut().pong().expect("awaited");
     rig.core.settle();
     rig.turn();
-    assert_eq!(heard_one(&mut rig, index), error(503, "Service Unavailable"));
+    assert_eq!(heard_one(&mut rig, index), error(503, "no extension service listens"));
 
     let device = rig.client(4, 0);
     rig.say(device, &message(4, "kp1/v1/dcx/e9/json", 0, 0).repeat(100));
     tell(&mut rig, index, post(PATH, "1"));
-    assert_eq!(heard_one(&mut rig, index), error(503, "Service Unavailable"));
+    assert_eq!(heard_one(&mut rig, index), error(503, "the link to NATS has no room"));
     rig.core.link_down();
     tell(&mut rig, index, post(PATH, "1"));
-    assert_eq!(heard_one(&mut rig, index), error(503, "Service Unavailable"));
+    assert_eq!(heard_one(&mut rig, index), error(503, "there is no link to NATS"));
     assert_eq!(rig.why_closed(index), None);
 }
 
@@ -412,7 +412,7 @@ fn a_body_that_nats_would_not_take_is_413() {
     rig.core.link_up(300);
     let index = opened(&mut rig);
     tell(&mut rig, index, post(PATH, &"x".repeat(900)));
-    assert_eq!(heard_one(&mut rig, index), error(413, "Content Too Large"));
+    assert_eq!(heard_one(&mut rig, index), error(413, "the message is larger than NATS takes"));
 }
 
 #[test]
@@ -490,7 +490,10 @@ fn a_tenant_that_wants_clients_to_prove_themselves_is_obeyed() {
     let demands = LaidDown { http: Some(Requirement::Any), ..LaidDown::default() };
     rig.core.mail(Mail::Enforcement { tenant: "acme".into(), demands });
     tell(&mut rig, index, post(PATH, "1"));
-    assert_eq!(heard_one(&mut rig, index), error(401, "Unauthorized"));
+    assert_eq!(
+        heard_one(&mut rig, index),
+        error(401, "the tenant requires clients to authenticate")
+    );
     tell(&mut rig, index, post("/kp1/v2/dcx/e0/json", "1"));
     assert_eq!(taken(&mut rig).len(), 1, "another tenant's");
 }
