@@ -41,7 +41,7 @@ impl TlsFiles {
             // Files may be large, and file systems slow: this thread has other things to do.
             let looked = spawn_blocking(move || {
                 let renewed =
-                    if is_told || renewal.is_due() { renewal.check() } else { Vec::new() };
+                    if is_told || renewal.is_due() { renewal.check(is_told) } else { Vec::new() };
                 (renewal, renewed)
             });
             let Ok((back, renewed)) = looked.await else {

@@ -46,7 +46,7 @@ pub enum Renewed {
 }
 
 /// See the module's documentation. A set of files is judged once: while a bad one stays as it is,
-/// nothing more is said of it.
+/// nothing more is said of it unless somebody asks.
 #[derive(Debug, Default)]
 pub struct Renewal {
     watched: Vec<Watched>,
@@ -60,6 +60,8 @@ struct Watched {
     stamps: Vec<Option<Stamp>>,
     /// The files as they were judged last: their digests, nothing for those that cannot be read.
     seen: Vec<Option<[u8; 32]>>,
+    /// Whether they were bad.
+    is_refused: bool,
 }
 
 /// What changes when a file does: device, inode, size, seconds and nanoseconds of its change.
@@ -75,7 +77,7 @@ impl Renewal {
             // Before the profile: a change in between is seen again, not missed.
             let (stamps, seen) = (stamps(&settings), digests(&settings));
             let slot = Arc::new(Slot::new(Arc::new(load(&settings, None)?)));
-            Ok(Watched { settings, slot, stamps, seen })
+            Ok(Watched { settings, slot, stamps, seen, is_refused: false })
         };
         Ok(Self { watched: all.into_iter().map(watch).collect::<Result<_, _>>()? })
     }
@@ -111,16 +113,19 @@ impl Renewal {
         is_due
     }
 
-    /// Reads all files, and makes the profiles anew whose files are not what they were.
-    pub fn check(&mut self) -> Vec<Renewed> {
+    /// Reads all files, and makes the profiles anew whose files are not what they were. With
+    /// `is_told`, files that are still bad are judged once more.
+    pub fn check(&mut self, is_told: bool) -> Vec<Renewed> {
         let mut renewed = Vec::new();
         for watched in &mut self.watched {
             let seen = digests(&watched.settings);
-            if seen == watched.seen {
+            if seen == watched.seen && !(is_told && watched.is_refused) {
                 continue;
             }
             watched.seen = seen;
-            renewed.push(match load(&watched.settings, Some(&watched.slot.current())) {
+            let loaded = load(&watched.settings, Some(&watched.slot.current()));
+            watched.is_refused = loaded.is_err();
+            renewed.push(match loaded {
                 Ok(profile) => {
                     let (name, warnings) =
                         (watched.settings.name.clone(), profile.warnings.clone());

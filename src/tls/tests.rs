@@ -427,41 +427,46 @@ fn a_session_is_resumed_by_any_shard_until_clients_are_trusted_by_something_else
         };
         assert!(!is_resumed(&first));
         assert!(is_resumed(&first));
-        assert!(!renewal.is_due() && renewal.check().is_empty());
+        assert!(!renewal.is_due() && renewal.check(false).is_empty());
         // Another certificate of ours changes nothing for the client.
         world.settings.certificates.clear();
         world.add_certificate("gate", &["gate"]);
         assert!(renewal.is_due());
-        let [Renewed::Changed { .. }] = &renewal.check()[..] else { panic!() };
+        let [Renewed::Changed { .. }] = &renewal.check(false)[..] else { panic!() };
         assert!(is_resumed(&renewal.slots()[0].current()));
         // The client is revoked: its ticket is good for nothing.
         world.directory.put("crl.pem", &ca.revoke(&[3], 2100));
         assert!(renewal.is_due() && !renewal.is_due());
-        let [Renewed::Changed { .. }] = &renewal.check()[..] else { panic!() };
+        let [Renewed::Changed { .. }] = &renewal.check(false)[..] else { panic!() };
         let profile = renewal.slots()[0].current();
         assert!(shake(&profile, &client, "gate").is_err());
     }
 }
 
 #[test]
-fn a_bad_file_leaves_everything_as_it_is_and_is_named_once() {
+fn a_bad_file_leaves_everything_as_it_is_and_is_named_once_and_to_who_asks() {
     let world = World::new();
     let mut renewal = Renewal::load(vec![world.settings.clone()]).expect("good files");
     let before = renewal.slots()[0].current();
     let other = world.server_ca.issue(&["gate"], 9, 2100);
     let key_file = world.directory.put("gate.key", &other.key.serialize_pem());
-    let [Renewed::Refused(error)] = &renewal.check()[..] else { panic!("the key does not fit") };
+    let [Renewed::Refused(error)] = &renewal.check(false)[..] else {
+        panic!("the key does not fit")
+    };
     let said = error.to_string();
     let expected = format!("TLS profile door: {}: is not the key of", key_file.display());
     assert!(said.starts_with(&expected), "{said}");
-    assert!(renewal.check().is_empty(), "said once");
+    assert!(renewal.check(false).is_empty(), "said once");
+    let again = renewal.check(true);
+    assert!(matches!(&again[..], [Renewed::Refused(again)] if again.to_string() == said));
     assert!(Arc::ptr_eq(&renewal.slots()[0].current(), &before));
     fs::remove_file(&key_file).expect("removes");
-    let [Renewed::Refused(error)] = &renewal.check()[..] else { panic!("it is gone") };
+    let [Renewed::Refused(error)] = &renewal.check(false)[..] else { panic!("it is gone") };
     assert!(error.to_string().contains("No such file"), "{error}");
     world.directory.put("gate.pem", &other.pem);
     world.directory.put("gate.key", &other.key.serialize_pem());
-    assert!(matches!(&renewal.check()[..], [Renewed::Changed { .. }]));
+    assert!(matches!(&renewal.check(false)[..], [Renewed::Changed { .. }]));
+    assert!(renewal.check(true).is_empty(), "nothing is bad any more");
 }
 
 #[test]

@@ -47,9 +47,9 @@ fn a_renewed_profile_gives_its_own_chain_and_a_bad_file_changes_none() {
     let before = slot.current().chain_pem(None);
     let other = world.server_ca.issue(&["gate"], 9, 2100);
     world.directory.put("gate.pem", &other.pem);
-    assert!(matches!(&renewal.check()[..], [Renewed::Refused(_)]));
+    assert!(matches!(&renewal.check(false)[..], [Renewed::Refused(_)]));
     assert_eq!(slot.current().chain_pem(None), before);
     world.directory.put("gate.key", &other.key.serialize_pem());
-    assert!(matches!(&renewal.check()[..], [Renewed::Changed { .. }]));
+    assert!(matches!(&renewal.check(false)[..], [Renewed::Changed { .. }]));
     assert_eq!(slot.current().chain_pem(None), Some(other.pem));
 }
