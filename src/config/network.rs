@@ -45,13 +45,12 @@ impl Network {
         Ok(Self::Ip { address, bits })
     }
 
-    /// Whether a client is of it; `None` is one of a Unix socket.
+    /// Whether a client is of it; `None` is one of a Unix socket. An IPv4 address is in its own
+    /// form, as `rt::socket::peer` has it.
     pub fn contains(&self, client: Option<IpAddr>) -> bool {
         match (self, client) {
             (Self::Unix, None) => true,
             (Self::Ip { address, bits }, Some(client)) => {
-                // At a socket of both families, which systemd may pass on, IPv4 looks like IPv6.
-                let client = client.to_canonical();
                 let (one, width) = number(*address);
                 let (other, other_width) = number(client);
                 let ignored = width - u32::from(*bits);
@@ -104,11 +103,8 @@ mod tests {
             ("2001:db8::/33", "2001:db8:7fff::1", true),
             ("2001:db8::/33", "2001:db8:8000::1", false),
             ("::1", "::1", true),
-            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
-            ("10.0.0.0/8", "::ffff:11.1.2.3", false),
             ("::ffff:10.0.0.0/104", "10.1.2.3", true),
             ("::ffff:10.0.0.0/104", "11.1.2.3", false),
-            ("::/0", "::ffff:10.1.2.3", false),
             ("unix", "a unix socket", true),
             ("unix", "::1", false),
             ("::/0", "a unix socket", false),

@@ -116,6 +116,7 @@ pub fn probe(address: SocketAddr) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 
@@ -181,8 +182,14 @@ mod tests {
             client.connect(&address).ok().map(|()| client)
         };
         let _waiting: Vec<Socket> = std::iter::from_fn(fill).take(10).collect();
-        let refused = listen_unix(&path, 16).expect_err("is taken");
-        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        // In a thread of its own: what hangs is seen to.
+        let (sender, outcome) = std::sync::mpsc::channel();
+        let taken = path.clone();
+        std::thread::spawn(move || {
+            let _ = sender.send(listen_unix(&taken, 16).map(|_| ()).map_err(|error| error.kind()));
+        });
+        let outcome = outcome.recv_timeout(Duration::from_secs(30)).expect("does not hang");
+        assert_eq!(outcome, Err(io::ErrorKind::AddrInUse));
         std::fs::remove_dir_all(&folder).expect("removes");
     }
 

@@ -4,7 +4,7 @@ use super::ask::ASKER;
 use super::connection::Hold;
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
-use super::endpoints::Endpoint;
+use super::http::TOO_LARGE;
 use super::recent::{Asker, Request};
 use crate::codec::avro::{ClientData, ExtensionData};
 use crate::codec::kp1::{self, ResponseTopic};
@@ -162,7 +162,7 @@ impl Core {
             // Its token has been revoked, or it has not spoken for the endpoint for long.
             return Err(DropReason::NoRoute);
         }
-        if route.is_some_and(|route| self.is_for_another_tenant(data, route)) {
+        if route.is_some_and(|route| self.is_of_another_tenant(data, route.holder.grant.app)) {
             return Err(DropReason::WrongTenant);
         }
         let app_version = data
@@ -189,10 +189,11 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a message is for an endpoint of the same id that is another tenant's.
-    fn is_for_another_tenant(&self, data: &ExtensionData<'_>, route: &Endpoint) -> bool {
+    /// Whether what has come names a version of another tenant's than `app`: endpoints of two
+    /// tenants may have the same id.
+    pub(super) fn is_of_another_tenant(&self, data: &ExtensionData<'_>, app: u16) -> bool {
         let named = data.app_version_name.and_then(|name| self.catalogue.app_of_version(name));
-        named.is_some_and(|app| !self.is_of_one_tenant(app.0, route.holder.grant.app))
+        named.is_some_and(|named| !self.is_of_one_tenant(named.0, app))
     }
 
     fn set_affinity(
@@ -299,7 +300,7 @@ impl Core {
             }
             Verdict::TooLarge => {
                 self.counters.dropped(DropReason::PayloadTooLarge);
-                self.exchange_failed(key.index, 413, "the message is larger than NATS takes");
+                self.exchange_failed(key.index, 413, TOO_LARGE);
             }
         }
     }

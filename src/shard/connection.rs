@@ -140,7 +140,7 @@ pub struct Connection {
     pub out: Vec<u8>,
     /// Bytes of the send the ring is working on; 0: none.
     pub sending_bytes: u32,
-    /// Whether the ring receives for it.
+    /// What the ring has under way to receive for it.
     pub receive: Receive,
     /// Whether the peer has closed its side.
     pub peer_closed: bool,

@@ -110,6 +110,16 @@ pub(super) enum Bar {
     NotProven,
 }
 
+impl Bar {
+    /// Under what a message is counted that it keeps from being carried.
+    pub(super) fn reason(&self) -> DropReason {
+        match self {
+            Self::OtherTenant => DropReason::WrongTenant,
+            Self::NotProven => DropReason::NotProven,
+        }
+    }
+}
+
 impl Stop {
     /// It would have to wait where too much does.
     pub(super) fn no_room() -> Self {

@@ -7,7 +7,7 @@ use super::clients::Client;
 use super::connection::{Hold, Life};
 use super::core::Core;
 use super::correlation::{ConnectionKey, Correlation};
-use super::dropped::{Bar, Drop, Stop, drop_reason};
+use super::dropped::{Drop, Stop, drop_reason};
 use super::parked::{self, Message};
 use crate::auth::Known;
 use crate::codec::avro::ClientDataTemplate;
@@ -137,10 +137,8 @@ impl Core {
         let Ok(target) = catalogue.resolve(&topic) else { return };
         let Some(token) = target.token else { return };
         // What its tenant demands may have changed while the message waited.
-        match self.bar(target.app, message.client.as_deref(), message.comes_by) {
-            None => {}
-            Some(Bar::OtherTenant) => return self.counters.dropped(DropReason::WrongTenant),
-            Some(Bar::NotProven) => return self.counters.dropped(DropReason::NotProven),
+        if let Some(bar) = self.bar(target.app, message.client.as_deref(), message.comes_by) {
+            return self.counters.dropped(bar.reason());
         }
         // Anew: it may have been revoked while the message waited.
         let bytes = message.bytes();

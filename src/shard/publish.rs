@@ -189,8 +189,8 @@ impl Core {
         match self.bar(app, connection.client.as_deref(), self.comes_by(index)) {
             None => {}
             Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
-            Some(Bar::NotProven) => {
-                self.counters.dropped(DropReason::NotProven);
+            Some(bar @ Bar::NotProven) => {
+                self.counters.dropped(bar.reason());
                 let (code, reason) = (ReasonCode::NotAuthorized, CloseReason::NotAuthorized);
                 self.put_out(connection.key(index), code, reason, NOT_PROVEN);
                 return Err(Stop::Ended);

@@ -1,7 +1,7 @@
 //! Bad input at every door at once: each is turned away in the right manner and counted, while
 //! good devices at the same doors notice nothing.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -11,7 +11,7 @@ use crate::harness::gateway::{Gateway, Settings};
 use crate::harness::packet::{Connect, V5};
 use crate::harness::ports::Port;
 use crate::harness::tls::{Ca, Files, client_config, tunnel};
-use crate::harness::{Bench, PATIENCE};
+use crate::harness::{Bench, answer};
 use crate::tls::path;
 
 /// How often each piece of bad input is said.
@@ -53,16 +53,6 @@ impl Doors {
     fn at(&self, number: usize) -> SocketAddr {
         ([127, 0, 0, 1], self.ports[number].number).into()
     }
-}
-
-/// What is answered to these bytes, until the end.
-fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream.write_all(bytes).expect("sends");
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).expect("an end, and no reset");
-    heard
 }
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

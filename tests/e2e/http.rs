@@ -10,7 +10,7 @@ use crate::harness::ports::Port;
 use crate::harness::provider::Kind;
 use crate::harness::secured::{Secured, secret};
 use crate::harness::tls::{Ca, Files};
-use crate::harness::{Bench, PATIENCE, eventually, find_tool};
+use crate::harness::{Bench, PATIENCE, answer, eventually, find_tool};
 use crate::own_clients::{assert_success, run};
 use crate::tls::path;
 
@@ -72,12 +72,7 @@ fn answered(arguments: &[&str]) -> (u16, String) {
 
 /// What is answered to these bytes, until the end.
 fn conversation(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream.write_all(bytes).expect("sends");
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).expect("an end, and no reset");
-    String::from_utf8(heard).expect("text")
+    String::from_utf8(answer(address, bytes)).expect("text")
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The PROXY protocol: real addresses in logs and limits, and headers that nobody asked for.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
@@ -11,7 +10,7 @@ use crate::harness::ports::Port;
 use crate::harness::process::Process;
 use crate::harness::secured::Secured;
 use crate::harness::tls::{Ca, client_config, tunnel};
-use crate::harness::{Bench, PATIENCE, TempDir, eventually, find_tool};
+use crate::harness::{Bench, TempDir, answer, eventually, find_tool};
 use crate::tls::path;
 
 /// A door for plain MQTT whose proxies are of that network.
@@ -29,15 +28,9 @@ fn connect(username: &str) -> Vec<u8> {
     [&[0x10, body.len() as u8][..], &body].concat()
 }
 
-/// What is answered to these bytes, until the end.
-fn answer(port: &Port, bytes: &[u8]) -> Vec<u8> {
-    let address: SocketAddr = ([127, 0, 0, 1], port.number).into();
-    let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream.write_all(bytes).expect("sends");
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).expect("an end, and no reset");
-    heard
+/// What is answered at a port of ours.
+fn answer_at(port: &Port, bytes: &[u8]) -> Vec<u8> {
+    answer(([127, 0, 0, 1], port.number).into(), bytes)
 }
 
 #[test]
@@ -49,7 +42,7 @@ fn the_clients_address_is_what_logs_and_limits_see() {
     });
     let log_in = |address: &str, username: &str| {
         let header = format!("PROXY TCP4 {address} 10.0.0.1 4000 1883\r\n");
-        answer(&port, &[header.as_bytes(), &connect(username)].concat())
+        answer_at(&port, &[header.as_bytes(), &connect(username)].concat())
     };
     assert_eq!(log_in("192.0.2.1", "one"), [0x20, 2, 0, 4]);
     assert_eq!(log_in("192.0.2.1", "two"), [0x20, 2, 0, 3], "too many attempts");
@@ -74,10 +67,10 @@ fn a_missing_header_and_one_from_elsewhere_are_closed_and_counted() {
         settings.set("ringgate.listeners.other.port", unlisted.number);
         settings.set("ringgate.listeners.other.proxy-protocol-from", vec!["10.0.0.0/8"]);
     });
-    assert!(answer(&listed, &connect("x")).is_empty());
+    assert!(answer_at(&listed, &connect("x")).is_empty());
     bench.gateway.wait_until_closed("proxy_header", 1.0);
     let header = b"PROXY TCP4 192.0.2.1 10.0.0.1 4000 1883\r\n";
-    assert!(answer(&unlisted, &[&header[..], &connect("x")].concat()).is_empty());
+    assert!(answer_at(&unlisted, &[&header[..], &connect("x")].concat()).is_empty());
     bench.gateway.wait_until_closed("unlisted_proxy", 1.0);
     let log = bench.gateway.output();
     assert!(log.contains("not among proxy-protocol-from"), "{log}");

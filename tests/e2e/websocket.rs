@@ -1,14 +1,13 @@
 //! MQTT over WebSocket, plain and over TLS: clients people use, and what is refused.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::gateway::Settings;
 use crate::harness::ports::Port;
 use crate::harness::tls::{Ca, Files};
-use crate::harness::{Bench, PATIENCE, find_tool};
+use crate::harness::{Bench, answer, find_tool};
 use crate::own_clients::{assert_success, python, run};
 use crate::tls::path;
 
@@ -99,16 +98,6 @@ fn an_mqtt_js_device_works_over_websocket_in_every_version_plain_and_over_tls() 
     assert_eq!(failed, 0.0);
     let reason = ["reason=\"client_disconnect\""];
     assert_eq!(bench.gateway.metric("ringgate_connections_closed_total", &reason), 6.0);
-}
-
-/// What is answered to these bytes, until the end.
-fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream.write_all(bytes).expect("sends");
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).expect("an end, and no reset");
-    heard
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Responses: the answers of extension services, and those of ours.
 
-use super::{Carried, Exchange};
+use super::{Carried, Exchange, Sender};
 use crate::codec::avro::ExtensionData;
 use crate::codec::kp1::{self, Outcome};
 use crate::session::Refused;
@@ -19,17 +19,22 @@ const BAD_GATEWAY: i32 = 502;
 impl Carried {
     /// Whether who answers is whom the request was carried to, for the endpoint that it is of.
     fn was_asked(&self, data: &ExtensionData<'_>, extension: ExtensionId) -> bool {
-        let endpoint_id = self.endpoint.as_ref().map(|grant| &*grant.endpoint_id);
+        let endpoint_id = match &self.sender {
+            Sender::Endpoint(grant) => Some(&*grant.endpoint_id),
+            Sender::Unknown { .. } => None,
+        };
         self.extension == extension && endpoint_id == data.endpoint_id
     }
 
-    /// Whether an answer without correlationId is to this request. Of an instance that knows no
-    /// endpoints, version and path are all that tells clients apart who have chosen the same
-    /// request id.
+    /// Whether an answer without correlationId is to this request.
     fn is_recognized(&self, data: &ExtensionData<'_>) -> bool {
-        self.endpoint.is_some()
-            || data.app_version_name.is_some_and(|name| *name == *self.app_version)
-                && *data.resource_path == *self.resource_path
+        match &self.sender {
+            Sender::Endpoint(_) => true,
+            Sender::Unknown { app_version, resource_path } => {
+                data.app_version_name == Some(&**app_version)
+                    && *data.resource_path == **resource_path
+            }
+        }
     }
 }
 
@@ -46,17 +51,13 @@ impl Core {
         let request_id = u32::try_from(data.request_id?).ok()?;
         let key = self.exchanges.find(request_id)?;
         let exchange = self.find(key)?.http()?.exchange.as_ref()?;
-        let named = data.app_version_name.and_then(|name| self.catalogue.app_of_version(name));
-        let is_of_tenant = match (named, exchange.app) {
-            (Some(named), Some(asked)) => self.is_of_one_tenant(named.0, asked.0),
-            _ => true,
-        };
+        let (carried, app) = (exchange.carried.as_ref()?, exchange.app?);
         let is_answered = match echoed {
             Some(connection) => connection == key,
-            None => exchange.carried.as_ref()?.is_recognized(data),
+            None => carried.is_recognized(data),
         };
-        let was_asked = exchange.carried.as_ref()?.was_asked(data, extension);
-        (was_asked && is_of_tenant && is_answered).then_some(key)
+        let was_asked = carried.was_asked(data, extension);
+        (was_asked && is_answered && !self.is_of_another_tenant(data, app.0)).then_some(key)
     }
 
     /// An extension service has answered a request.

@@ -5,6 +5,8 @@
 mod answers;
 mod requests;
 
+pub(super) use requests::TOO_LARGE;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
@@ -49,10 +51,19 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 struct Carried {
     extension: ExtensionId,
-    app_version: Box<str>,
-    /// `None` for an endpoint-unaware instance.
-    endpoint: Option<Rc<Grant>>,
-    resource_path: Box<str>,
+    sender: Sender,
+}
+
+/// Who sent a request, as far as the instance that it was carried to knows.
+#[derive(Debug)]
+enum Sender {
+    Endpoint(Rc<Grant>),
+    /// The instance knows no endpoints: version and path are all that tells clients apart who have
+    /// chosen the same request id.
+    Unknown {
+        app_version: Box<str>,
+        resource_path: Box<str>,
+    },
 }
 
 impl Http {

@@ -1,6 +1,6 @@
 //! Bytes of a client to requests, and requests to messages for NATS.
 
-use super::{Carried, Exchange, Http, PIPELINE_BYTES_MAX};
+use super::{Carried, Exchange, Http, PIPELINE_BYTES_MAX, Sender};
 use crate::auth::Known;
 use crate::codec::mqtt::{QoS, ReasonCode};
 use crate::session::Hello;
@@ -266,9 +266,9 @@ impl Core {
         match self.bar(target.app, client, self.comes_by(index)) {
             None => {}
             Some(Bar::OtherTenant) => return Err(Stop::Drop(Drop::wrong_tenant())),
-            Some(Bar::NotProven) => {
+            Some(bar @ Bar::NotProven) => {
                 let code = ReasonCode::NotAuthorized;
-                return Err(Stop::Drop(Drop::new(DropReason::NotProven, 401, code)));
+                return Err(Stop::Drop(Drop::new(bar.reason(), 401, code)));
             }
         }
         let endpoint = match target.token {
@@ -287,12 +287,14 @@ impl Core {
         let Some(exchange) = self.exchange_mut(index) else { return Ok(()) };
         // In place of the client's own, if it gave one.
         let target = Target { request_id: Some(exchange.request_id), ..target };
-        exchange.carried = Some(Carried {
-            extension: target.extension,
-            app_version: target.app_version.into(),
-            endpoint: endpoint.clone(),
-            resource_path: target.resource_path.into(),
-        });
+        let sender = match &endpoint {
+            Some(grant) => Sender::Endpoint(grant.clone()),
+            None => Sender::Unknown {
+                app_version: target.app_version.into(),
+                resource_path: target.resource_path.into(),
+            },
+        };
+        exchange.carried = Some(Carried { extension: target.extension, sender });
         let tag = Tag {
             connection: key.index,
             generation: key.generation,
@@ -306,6 +308,9 @@ impl Core {
     }
 }
 
+/// What a client is told whose message is larger than NATS takes.
+pub(in crate::shard) const TOO_LARGE: &str = "the message is larger than NATS takes";
+
 /// What a client is told beside the status of a request that was not carried: several causes share
 /// one. `None`: the usual phrase says it all.
 fn phrase(reason: DropReason) -> Option<&'static str> {
@@ -318,7 +323,7 @@ fn phrase(reason: DropReason) -> Option<&'static str> {
         DropReason::ExtensionNotAllowed => "the application version may not use the instance",
         DropReason::WrongTenant => "the client is of another tenant",
         DropReason::NotProven => NOT_PROVEN,
-        DropReason::PayloadTooLarge => "the message is larger than NATS takes",
+        DropReason::PayloadTooLarge => TOO_LARGE,
         DropReason::UplinkUnavailable => "there is no link to NATS",
         DropReason::UplinkFull => "the link to NATS has no room",
         DropReason::ParkedFull => "too much waits for endpoint tokens to be validated",

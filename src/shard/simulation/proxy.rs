@@ -90,6 +90,21 @@ fn tls_behind_the_header_works_also_when_its_handshake_has_to_wait() {
 }
 
 #[test]
+fn a_handshake_behind_the_header_has_no_more_time_than_any_other() {
+    let (mut rig, _desk) = judged::rig(|setup| {
+        let profile = Profile::of(CONFIGS.server.clone());
+        setup.tls_profiles = vec![Arc::new(Slot::new(Arc::new(profile)))];
+    });
+    let index = opened(&mut rig, PROXIED_TLS);
+    rig.pass(4000);
+    tell(&mut rig, index, &binary(source(), &[]));
+    rig.pass(5000);
+    assert_eq!(rig.why_closed(index), None);
+    rig.pass(2000);
+    assert_eq!(rig.why_closed(index), Some(CloseReason::TlsHandshakeTimeout));
+}
+
+#[test]
 fn a_proxy_without_a_good_header_is_put_out() {
     for said in [&connect(0)[..], b"PROXY TCP4 nonsense\r\n", b"PROXI", &[0x16, 3, 1]] {
         let mut rig = Rig::new(&Setup::plain());

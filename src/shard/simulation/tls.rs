@@ -55,6 +55,15 @@ impl Client {
         Self { index, tls, told: Vec::new(), has_ended: false }
     }
 
+    /// One of TLS 1.3 that has heard the gateway's hello, and has the end of its handshake to say.
+    fn greeted(rig: &mut Rig) -> Self {
+        let mut client = Self::new(rig, 1);
+        client.send(rig);
+        rig.turn();
+        client.hear(rig);
+        client
+    }
+
     /// What the client has to say first.
     pub(super) fn hello(&mut self) -> Vec<u8> {
         let mut up = Vec::new();
@@ -127,10 +136,7 @@ fn messages_come_and_go_through_either_version() {
 #[test]
 fn what_comes_with_the_end_of_a_handshake_is_taken() {
     let mut rig = rig();
-    let mut client = Client::new(&mut rig, 1);
-    client.send(&mut rig);
-    rig.turn();
-    client.hear(&mut rig);
+    let mut client = Client::greeted(&mut rig);
     // CONNECT and a message in one go with Finished.
     let asked = Connect { client_id: "c".to_owned(), clean: true, ..Connect::default() };
     client.tls.writer().write_all(&wire::connect(4, &asked)).expect("takes it");
@@ -233,10 +239,7 @@ fn who_floods_the_door_before_its_turn_is_put_out() {
 fn a_handshake_that_ends_with_a_failure_makes_room_like_any_other() {
     let mut rig = rig();
     for _ in 0..2 * HANDSHAKES_MAX {
-        let mut client = Client::new(&mut rig, 1);
-        client.send(&mut rig);
-        rig.turn();
-        client.hear(&mut rig);
+        let mut client = Client::greeted(&mut rig);
         // The end of the handshake, and in one go a record that nobody has protected.
         let mut up = client.hello();
         up.extend([23, 3, 3, 0, 20]);
@@ -252,10 +255,7 @@ fn a_handshake_that_ends_with_a_failure_makes_room_like_any_other() {
 #[test]
 fn a_client_that_says_all_in_one_go_and_leaves_has_said_it() {
     let mut rig = rig();
-    let mut client = Client::new(&mut rig, 1);
-    client.send(&mut rig);
-    rig.turn();
-    client.hear(&mut rig);
+    let mut client = Client::greeted(&mut rig);
     let asked = Connect { client_id: "c".to_owned(), clean: true, ..Connect::default() };
     let said = [wire::connect(4, &asked), message(4, TOPIC, 0, 0)].concat();
     client.tls.writer().write_all(&said).expect("takes it");
@@ -274,10 +274,7 @@ fn a_client_that_says_all_in_one_go_and_leaves_has_said_it() {
 #[test]
 fn a_client_that_says_a_lot_before_its_turn_is_read_no_more_until_then() {
     let mut rig = rig();
-    let mut client = Client::new(&mut rig, 1);
-    client.send(&mut rig);
-    rig.turn();
-    client.hear(&mut rig);
+    let mut client = Client::greeted(&mut rig);
     let asked = Connect { client_id: "c".to_owned(), clean: true, ..Connect::default() };
     client.tls.set_buffer_limit(None);
     client.tls.writer().write_all(&wire::connect(4, &asked)).expect("takes it");

@@ -23,6 +23,8 @@ pub mod records;
 pub mod secured;
 pub mod tls;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -89,6 +91,16 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// What is answered to these bytes, until the end.
+pub fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream.write_all(bytes).expect("sends");
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).expect("an end, and no reset");
+    heard
 }
 
 /// The first of these that exists: the file named by `variable`, `name` on the PATH, or one of
